@@ -1,0 +1,84 @@
+/** What the core needs from the machine it runs on. Adapters are built in gateway.ts and worker.ts. */
+
+export interface Clock {
+  /**
+   * Milliseconds since the epoch for buckets: whole, the same on every thread, and never stepping
+   * back while the process lives, whatever happens to the machine's clock.
+   */
+  bucketMs(): number
+  /** The machine's wall clock in milliseconds since the epoch, for expiries and time stamps. */
+  wallMs(): number
+}
+
+export interface Random {
+  /** `n` bytes fit for secrets. */
+  bytes(n: number): Uint8Array
+}
+
+/** Fields must not hold secrets; well-known names (`token`, `authorization`, …) are redacted. */
+export type LogFields = Readonly<Record<string, unknown>>
+
+/** JSON lines with a constant message. `error` only when a person should act. */
+export interface Logger {
+  debug(message: string, fields?: LogFields): void
+  info(message: string, fields?: LogFields): void
+  warn(message: string, fields?: LogFields): void
+  error(message: string, fields?: LogFields): void
+}
+
+/** How an exchange was decided: the label values of the contract, section 7. */
+export type DecisionLabel =
+  | 'allowed'
+  /** The route has no keyspace. */
+  | 'open'
+  | 'limited'
+  | 'missing_token'
+  | 'invalid_token'
+  | 'expired_token'
+  | 'store_error'
+  /** Refused before a decision: malformed, ambiguous, not routed, wrong method, too slow. */
+  | 'rejected'
+
+/**
+ * What is known of an exchange when it has ended. The object may be reused by the caller once
+ * `record` has returned: copy what must stay.
+ */
+export interface FinishedExchange {
+  /** Position in the list of routes; -1 where none matched. */
+  readonly routeId: number
+  /** `none` where none matched. */
+  readonly routeName: string
+  readonly decision: DecisionLabel
+  /** As sent to the client; 0 if the client left before any answer was begun. */
+  readonly status: number
+  /** Empty where the request could not be parsed. */
+  readonly method: string
+  /** The target as sent, without its query; may hold any visible ASCII, and more where hostile. */
+  readonly path: string
+  /** Milliseconds since the epoch. */
+  readonly startMs: number
+  /** From the parsed request head to the last byte handed to the client's socket, monotonic. */
+  readonly durationMs: number
+  /** `NAME` of the upstream; empty when the request was not forwarded. */
+  readonly upstreamName: string
+  /** Position in the list of upstreams; -1 when the request was not forwarded. */
+  readonly upstreamId: number
+  /** From the start of forwarding to the end of the upstream's answer or failure; -1 if not forwarded. */
+  readonly upstreamMs: number
+  /** Bytes of the request's body that arrived. */
+  readonly bytesIn: number
+  /** Bytes of the answer's body handed to the client. */
+  readonly bytesOut: number
+  readonly requestId: string
+  /** Key id; empty where no key was identified. */
+  readonly kid: string
+  /** The address of the socket's peer. */
+  readonly remoteAddress: string
+  /** An answer was begun but did not reach its end, whoever broke it off. */
+  readonly aborted: boolean
+}
+
+/** Counts and logs finished exchanges. Never throws, never blocks. */
+export interface Recorder {
+  record(exchange: FinishedExchange): void
+}
