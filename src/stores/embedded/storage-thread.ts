@@ -1,0 +1,166 @@
+import type { DatabaseSync } from 'node:sqlite'
+import type { MessagePort } from 'node:worker_threads'
+import { RpcError, type RpcErrorCode } from '../../domain/errors.ts'
+import { errorText, openWriter } from './database.ts'
+import type { FromStorage, StorageOptions, ToStorage } from './messages.ts'
+import { SharedTable, type SlotState } from './shared-table.ts'
+import { createWriter, primaryCode, type Writer } from './writer.ts'
+
+/**
+ * The storage thread: the only writing connection. It commits the jobs of one turn together, writes
+ * changed buckets down every 250 ms, and sweeps what was deleted or has expired, a thousand keys a
+ * transaction. A job is answered after its commit has reached the disk.
+ */
+
+type Job = Extract<ToStorage, { kind: 'job' }>
+type Outcome = Extract<FromStorage, { kind: 'done' | 'failed' }>
+
+const JOBS_PER_COMMIT = 1_000
+const STATES_PER_COMMIT = 10_000
+const SWEEP_INTERVAL_MS = 1_000
+const SQLITE_IOERR = 10
+const SQLITE_FULL = 13
+
+export function runStorageThread(port: MessagePort, options: StorageOptions): void {
+  const post = (message: FromStorage) => port.postMessage(message)
+  let database: DatabaseSync
+  try {
+    database = openWriter(options.directory)
+  } catch (error) {
+    post({ kind: 'open-failed', message: errorText(error) })
+    port.close()
+    return
+  }
+  const writer = createWriter(database)
+  const table = new SharedTable(options.table)
+  const queue: Job[] = []
+  let isCommitPlanned = false
+
+  port.on('message', (message: ToStorage) => {
+    switch (message.kind) {
+      case 'job':
+        queue.push(message)
+        planCommit()
+        return
+      case 'quiesce':
+        post({ kind: 'quiescent', round: message.round })
+        return
+      case 'stop':
+        stop()
+    }
+  })
+  const flushTimer = setInterval(flush, options.flushIntervalMs)
+  const sweepTimer = setInterval(sweep, SWEEP_INTERVAL_MS)
+  post({ kind: 'opened' })
+
+  function planCommit(): void {
+    if (isCommitPlanned) return
+    isCommitPlanned = true
+    setImmediate(() => {
+      isCommitPlanned = false
+      for (const outcome of commitJobs(database, writer, queue.splice(0, JOBS_PER_COMMIT))) post(outcome)
+      if (queue.length > 0) planCommit()
+    })
+  }
+
+  function flush(): void {
+    const startedAt = performance.now()
+    let states = 0
+    const chunk: (SlotState & { readonly slot: number })[] = []
+    try {
+      for (const state of table.drainDirty()) {
+        chunk.push(state)
+        if (chunk.length < STATES_PER_COMMIT) continue
+        states += writeStates(chunk)
+      }
+      states += writeStates(chunk)
+    } catch (error) {
+      for (const { slot } of chunk) table.markDirty(slot)
+      post({ kind: 'flush-failed', internal: errorText(error) })
+      return
+    }
+    if (states > 0) post({ kind: 'flushed', states, durationMs: performance.now() - startedAt })
+  }
+
+  /** Empties `chunk` once it is on disk. */
+  function writeStates(chunk: SlotState[]): number {
+    if (chunk.length === 0) return 0
+    inTransaction(database, () => writer.putBuckets(chunk))
+    return chunk.splice(0).length
+  }
+
+  function sweep(): void {
+    try {
+      const seqs = inTransaction(database, () => writer.sweep(Date.now() - options.keepExpiredMs))
+      if (seqs.length === 0) return
+      post({ kind: 'swept', seqs })
+      setImmediate(sweep)
+    } catch (error) {
+      post({ kind: 'flush-failed', internal: `sweep: ${errorText(error)}` })
+    }
+  }
+
+  function stop(): void {
+    clearInterval(flushTimer)
+    clearInterval(sweepTimer)
+    while (queue.length > 0) {
+      for (const outcome of commitJobs(database, writer, queue.splice(0, JOBS_PER_COMMIT))) post(outcome)
+    }
+    flush()
+    database.close()
+    post({ kind: 'stopped' })
+    port.close()
+  }
+}
+
+/**
+ * Commits jobs together. Each has a savepoint, so one that refuses takes nothing with it. When the
+ * transaction itself fails (a full disk, say) the jobs are tried one by one: a delete may still fit.
+ */
+function commitJobs(database: DatabaseSync, writer: Writer, jobs: readonly Job[]): Outcome[] {
+  try {
+    return inTransaction(database, () => jobs.map((job) => runJob(database, writer, job)))
+  } catch (error) {
+    if (jobs.length > 1) return jobs.flatMap((job) => commitJobs(database, writer, [job]))
+    return jobs.map((job) => ({
+      kind: 'failed',
+      id: job.id,
+      code: toCode(error),
+      internal: errorText(error),
+    }))
+  }
+}
+
+function runJob(database: DatabaseSync, writer: Writer, job: Job): Outcome {
+  database.exec('SAVEPOINT job')
+  try {
+    const run = writer[job.name] as (...params: readonly unknown[]) => unknown
+    const result = run(...job.params)
+    database.exec('RELEASE job')
+    return { kind: 'done', id: job.id, result }
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error
+    database.exec('ROLLBACK TO job; RELEASE job')
+    return { kind: 'failed', id: job.id, code: error.code, internal: error.message }
+  }
+}
+
+function inTransaction<T>(database: DatabaseSync, run: () => T): T {
+  database.exec('BEGIN IMMEDIATE')
+  try {
+    const result = run()
+    database.exec('COMMIT')
+    return result
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK')
+    throw error
+  }
+}
+
+function toCode(error: unknown): RpcErrorCode {
+  const code = primaryCode(error)
+  if (code === SQLITE_FULL) return 'store_full'
+  return code === SQLITE_IOERR && /full|space|too large/i.test(errorText(error))
+    ? 'store_full'
+    : 'store_unavailable'
+}
