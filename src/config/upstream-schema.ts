@@ -1,0 +1,76 @@
+import { z } from 'zod'
+import { targetField } from './addresses.ts'
+import { durationField } from './units.ts'
+
+/** Names that end up in metric labels and log lines: upstreams and routes. */
+export const NAME = /^[A-Za-z0-9_.-]{1,64}$/
+export const NAME_HINT = 'must be 1 to 64 letters, digits, "_", "." or "-"'
+
+/** A setting that a later version has. Never read and ignored: whoever writes it is told. */
+export function notYet(description: string) {
+  return z
+    .never({ error: 'is not available in this version yet' })
+    .optional()
+    .describe(`${description} Not available in this version yet.`)
+}
+
+const connectTimeout = durationField({ min: 1 })
+const CONNECT_TEXT = 'Longest time to open a connection to a target, TLS included.'
+const RESPONSE_TEXT = 'Longest wait for the head of the answer once the request was sent. 0 waits for ever.'
+const IDLE_TEXT =
+  'Longest silence in a body or an upgraded connection, in either direction. 0 allows any silence (long polling, server-sent events).'
+
+/** The timeouts of a route: what is left out is the upstream's. */
+export const routeTimeoutsSchema = z.strictObject({
+  connect: connectTimeout.optional().describe(CONNECT_TEXT),
+  response: durationField().optional().describe(RESPONSE_TEXT),
+  idle: durationField().optional().describe(IDLE_TEXT),
+})
+
+const upstreamTimeoutsSchema = z.strictObject({
+  connect: connectTimeout.prefault('5s').describe(CONNECT_TEXT),
+  response: durationField().prefault('15s').describe(RESPONSE_TEXT),
+  idle: durationField().prefault('60s').describe(IDLE_TEXT),
+})
+
+export const upstreamSchema = z
+  .strictObject({
+    targets: z
+      .array(targetField())
+      .min(1)
+      .max(256)
+      .describe('Origins that share the load, http or https, without path: ["http://127.0.0.1:9000"].'),
+    timeouts: upstreamTimeoutsSchema
+      .prefault({})
+      .describe('Timeouts towards the targets. Those of a route win.'),
+    balance: z
+      .enum(['round_robin', 'least_requests'])
+      .default('round_robin')
+      .describe('How a target is picked: in turns, or the one with the fewest requests in flight.'),
+    health_check: notYet('Active checks of the targets: {path, interval, timeout}.'),
+    max_connections: z
+      .int()
+      .min(1)
+      .max(65_536)
+      .default(256)
+      .describe('Most connections to one target, per data-plane thread.'),
+    tls: z
+      .strictObject({
+        ca: z
+          .string()
+          .min(1)
+          .optional()
+          .describe(
+            'PEM file of the authorities that may sign the targets’ certificates, instead of the usual ones.',
+          ),
+        servername: z
+          .string()
+          .min(1)
+          .max(253)
+          .optional()
+          .describe('Name to ask for (SNI) and to verify, instead of the host of the target.'),
+      })
+      .prefault({})
+      .describe('TLS towards https targets. Certificates are always verified.'),
+  })
+  .describe('A named set of targets.')
