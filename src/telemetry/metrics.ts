@@ -1,0 +1,278 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import {
+  ABORTED_CELL,
+  BYTES_IN_CELL,
+  BYTES_OUT_CELL,
+  CODES,
+  CONNECTIONS_CELL,
+  type Counters,
+  DECISIONS,
+  DURATION_BOUNDS,
+  HISTOGRAM_CELLS,
+  LINES_DROPPED_CELL,
+  type NameRegistry,
+  OVERHEAD_BOUNDS,
+  OVERHEAD_OFFSET,
+  openRegion,
+  REQUEST_CELLS,
+  routeOffset,
+  upstreamOffset,
+} from './counters.ts'
+
+export interface Metrics {
+  /** In OpenMetrics where the `Accept` field prefers it, else in the Prometheus text format. */
+  render(accept?: string): Promise<{ readonly contentType: string; readonly body: string }>
+  countReload(successful: boolean): void
+  countThreadRestart(): void
+  countAdminRequest(status: number): void
+  setStoreUp(up: boolean): void
+  setFlushSeconds(seconds: number): void
+}
+
+interface Sample {
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+  /** Where it is not the metric's own name. */
+  readonly metricName?: string
+}
+
+interface Source {
+  readonly name: string
+  readonly help: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly collect: () => Sample[]
+}
+
+/** Lives on the control thread; `nowMs` is the wall clock. The start counts as a good reload. */
+export function createMetrics(deps: {
+  readonly counters: Counters
+  readonly names: NameRegistry
+  readonly version: string
+  readonly nowMs: () => number
+}): Metrics {
+  const registry = new Registry()
+  const { counters, names } = deps
+  const regions = Array.from({ length: counters.threads }, (_, thread) => openRegion(counters, thread))
+  for (const source of [...listRequestSources(regions, names), ...listThreadSources(regions)]) {
+    register(registry, source)
+  }
+  const own = createOwnMetrics(registry, deps)
+  // Of the process and of this thread's heap and event loop; data-plane threads are not in it.
+  collectDefaultMetrics({ register: registry })
+
+  return {
+    ...own,
+    async render(accept) {
+      const chosen = prefersOpenMetrics(accept) ? toOpenMetrics(registry) : registry
+      return { contentType: chosen.contentType, body: await chosen.metrics() }
+    },
+  }
+}
+
+function createOwnMetrics(
+  registry: Registry,
+  deps: { readonly version: string; readonly nowMs: () => number },
+): Omit<Metrics, 'render'> {
+  const registers = [registry]
+  const gauge = (name: string, help: string) => new Gauge({ name: `dripgate_${name}`, help, registers })
+  const build = new Gauge({
+    name: 'dripgate_build_info',
+    help: 'Always 1; the version is in the label.',
+    labelNames: ['version'],
+    registers,
+  })
+  const reloadOk = gauge('config_last_reload_successful', 'Whether the last load of the config was good (1).')
+  const reloadAt = gauge(
+    'config_last_reload_timestamp_seconds',
+    'When a config was last put into force, in seconds since the epoch.',
+  )
+  const storeUp = gauge('store_up', 'Whether the store answered when it was last asked (1).')
+  const flush = gauge('store_flush_duration_seconds', 'How long the last flush of the buckets took.')
+  const restarts = new Counter({
+    name: 'dripgate_thread_restarts_total',
+    help: 'Threads that died and were replaced.',
+    registers,
+  })
+  const admin = new Counter({
+    name: 'dripgate_admin_requests_total',
+    help: 'Requests to the admin listener.',
+    labelNames: ['code'],
+    registers,
+  })
+
+  const countReload = (successful: boolean): void => {
+    reloadOk.set(successful ? 1 : 0)
+    if (successful) reloadAt.set(deps.nowMs() / 1000)
+  }
+  build.set({ version: deps.version }, 1)
+  storeUp.set(1)
+  countReload(true)
+  return {
+    countReload,
+    countThreadRestart: () => restarts.inc(),
+    countAdminRequest: (status) => admin.inc({ code: toCodeLabel(status) }),
+    setStoreUp: (up) => storeUp.set(up ? 1 : 0),
+    setFlushSeconds: (seconds) => flush.set(seconds),
+  }
+}
+
+function toCodeLabel(status: number): string {
+  return CODES[Math.min(5, Math.max(1, Math.trunc(status / 100))) - 1] ?? '5xx'
+}
+
+/** One of each data-plane thread. */
+type Regions = readonly Float64Array[]
+
+function listRequestSources(regions: Regions, names: NameRegistry): Source[] {
+  const routes = (): readonly string[] => names.all().routes
+  return [
+    {
+      name: 'dripgate_requests_total',
+      help: 'Requests to the gateway listener, each once.',
+      type: 'counter',
+      collect: () => routes().flatMap((route, series) => collectRequests(regions, route, series)),
+    },
+    {
+      name: 'dripgate_request_duration_seconds',
+      help: "From a request's head to the last byte of its answer.",
+      type: 'histogram',
+      collect: () =>
+        routes().flatMap((route, series) => {
+          const place = { offset: routeOffset(series) + REQUEST_CELLS, bounds: DURATION_BOUNDS }
+          return collectHistogram(regions, 'dripgate_request_duration_seconds', place, { route })
+        }),
+    },
+    {
+      name: 'dripgate_upstream_duration_seconds',
+      help: "From the start of forwarding to the end of the upstream's answer.",
+      type: 'histogram',
+      collect: () =>
+        names.all().upstreams.flatMap((upstream, series) => {
+          const place = { offset: upstreamOffset(series), bounds: DURATION_BOUNDS }
+          return collectHistogram(regions, 'dripgate_upstream_duration_seconds', place, { upstream })
+        }),
+    },
+    {
+      name: 'dripgate_overhead_seconds',
+      help: 'Duration of a request without the time spent at its upstream.',
+      type: 'histogram',
+      collect: () => {
+        const place = { offset: OVERHEAD_OFFSET, bounds: OVERHEAD_BOUNDS }
+        return collectHistogram(regions, 'dripgate_overhead_seconds', place, undefined)
+      },
+    },
+    perRoute('dripgate_received_bytes_total', "Bytes of requests' bodies.", BYTES_IN_CELL),
+    perRoute('dripgate_sent_bytes_total', "Bytes of answers' bodies.", BYTES_OUT_CELL),
+    perRoute('dripgate_requests_aborted_total', 'Requests whose answer was broken off.', ABORTED_CELL),
+  ]
+
+  function perRoute(name: string, help: string, cell: number): Source {
+    const collect = (): Sample[] =>
+      routes().flatMap((route, series) => {
+        const value = sum(regions, routeOffset(series) + cell)
+        return value === 0 ? [] : [{ labels: { route }, value }]
+      })
+    return { name, help, type: 'counter', collect }
+  }
+}
+
+function listThreadSources(regions: Regions): Source[] {
+  return [
+    {
+      name: 'dripgate_connections_open',
+      help: 'Connections of clients to the gateway listener.',
+      type: 'gauge',
+      collect: () => [{ labels: {}, value: sum(regions, CONNECTIONS_CELL) }],
+    },
+    {
+      name: 'dripgate_access_log_lines_dropped_total',
+      help: 'Lines that were not written because whoever reads the access log is too slow or gone.',
+      type: 'counter',
+      collect: () => [{ labels: {}, value: sum(regions, LINES_DROPPED_CELL) }],
+    },
+  ]
+}
+
+function sum(regions: Regions, cell: number): number {
+  let total = 0
+  for (const region of regions) total += region[cell] ?? 0
+  return total
+}
+
+/** Only combinations that have happened; most of the others never will. */
+function collectRequests(regions: Regions, route: string, series: number): Sample[] {
+  const samples: Sample[] = []
+  let cell = routeOffset(series)
+  for (const decision of DECISIONS) {
+    for (const code of CODES) {
+      const value = sum(regions, cell++)
+      if (value > 0) samples.push({ labels: { route, decision, code }, value })
+    }
+  }
+  return samples
+}
+
+/** Empty while nothing was observed, unless the metric has no labels and so is always there. */
+function collectHistogram(
+  regions: Regions,
+  name: string,
+  place: { readonly offset: number; readonly bounds: readonly number[] },
+  own: Readonly<Record<string, string>> | undefined,
+): Sample[] {
+  const labels = own ?? {}
+  const samples: Sample[] = []
+  let count = 0
+  for (let bucket = 0; bucket <= place.bounds.length; bucket++) {
+    count += sum(regions, place.offset + bucket)
+    const le = bucket < place.bounds.length ? String(place.bounds[bucket]) : '+Inf'
+    samples.push({ labels: { ...labels, le }, value: count, metricName: `${name}_bucket` })
+  }
+  if (count === 0 && own !== undefined) return []
+  const seconds = sum(regions, place.offset + HISTOGRAM_CELLS - 1)
+  samples.push({ labels, value: seconds, metricName: `${name}_sum` })
+  samples.push({ labels, value: count, metricName: `${name}_count` })
+  return samples
+}
+
+function register(registry: Registry, { name, help, type, collect }: Source): void {
+  const metric = { name, help, type, get: async () => ({ name, help, type, values: collect() }) }
+  // A registry asks nothing of a metric but its name and `get`; its type names the four classes.
+  registry.registerMetric(metric as unknown as Gauge)
+}
+
+/**
+ * Prom-client renames counters for OpenMetrics in place, which would spoil later answers in the
+ * text format; so the metrics are wrapped anew.
+ */
+function toOpenMetrics(registry: Registry): Registry {
+  const renamed = new Registry()
+  renamed.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as never)
+  for (const metric of registry.getMetricsAsArray() as unknown as Gauge[]) {
+    const get = async () => {
+      const found: { name: string; type: unknown } = await metric.get()
+      const isCounter = found.type === 'counter'
+      return { ...found, name: isCounter ? found.name.replace(/_total$/, '') : found.name }
+    }
+    const { name } = metric as unknown as { name: string }
+    renamed.registerMetric({ name, get } as unknown as Gauge)
+  }
+  return renamed
+}
+
+function prefersOpenMetrics(accept: string | undefined): boolean {
+  if (accept === undefined) return false
+  const openMetrics = qualityOf(accept, 'application/openmetrics-text')
+  return openMetrics > 0 && openMetrics >= qualityOf(accept, 'text/plain')
+}
+
+/** Of a type that is named as such; wildcards are content with the text format. */
+function qualityOf(accept: string, type: string): number {
+  let best = 0
+  for (const range of accept.split(',')) {
+    const [name = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+    if (name !== type) continue
+    const quality = parameters.find((parameter) => parameter.startsWith('q='))
+    best = Math.max(best, quality === undefined ? 1 : Number(quality.slice(2)) || 0)
+  }
+  return best
+}

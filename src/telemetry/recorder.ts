@@ -1,0 +1,112 @@
+import type { DecisionLabel, FinishedExchange, Recorder } from '../ports/runtime.ts'
+import type { AccessLog } from './access-log.ts'
+import {
+  ABORTED_CELL,
+  BYTES_IN_CELL,
+  BYTES_OUT_CELL,
+  CODES,
+  CONNECTIONS_CELL,
+  type Counters,
+  DECISIONS,
+  DURATION_BOUNDS,
+  LINES_DROPPED_CELL,
+  type MetricNames,
+  OTHER,
+  OVERHEAD_BOUNDS,
+  OVERHEAD_OFFSET,
+  openRegion,
+  REQUEST_CELLS,
+  routeOffset,
+  upstreamOffset,
+} from './counters.ts'
+
+/** The recorder of one data-plane thread. Only that thread may use it. */
+export interface ThreadRecorder extends Recorder {
+  /** Call it on a reload, before the first exchange under the new configuration ends. */
+  setNames(names: MetricNames): void
+  /** Where lines go from now on. The caller closes the log that was there before. */
+  setAccessLog(accessLog: AccessLog | undefined): void
+  /** `change` is +1 for a client's connection that opened, -1 for one that closed. */
+  addConnections(change: number): void
+}
+
+const DECISION_CELLS = new Map<DecisionLabel, number>(
+  DECISIONS.map((decision, index) => [decision, index * CODES.length]),
+)
+
+/** `names` as the control thread's `NameRegistry` gave them; `threadIndex` from 0. */
+export function createRecorder(deps: {
+  readonly counters: Counters
+  readonly threadIndex: number
+  readonly names: MetricNames
+  readonly accessLog?: AccessLog | undefined
+}): ThreadRecorder {
+  let { accessLog } = deps
+  const cells = openRegion(deps.counters, deps.threadIndex)
+  // The connections of a predecessor in this region died with it.
+  cells[CONNECTIONS_CELL] = 0
+  let linesDroppedBefore = cells[LINES_DROPPED_CELL] ?? 0
+  let routes = toSeries(deps.names.routes)
+  let upstreams = toSeries(deps.names.upstreams)
+
+  return {
+    setNames(names) {
+      routes = toSeries(names.routes)
+      upstreams = toSeries(names.upstreams)
+    },
+    setAccessLog(next) {
+      linesDroppedBefore = cells[LINES_DROPPED_CELL] ?? 0
+      accessLog = next
+    },
+    addConnections(change) {
+      add(cells, CONNECTIONS_CELL, change)
+    },
+    record(exchange) {
+      countRequest(exchange)
+      if (accessLog === undefined) return
+      accessLog.write(exchange)
+      cells[LINES_DROPPED_CELL] = linesDroppedBefore + accessLog.linesDropped()
+    },
+  }
+
+  function countRequest(exchange: FinishedExchange): void {
+    const route = routeOffset(routes.get(exchange.routeName) ?? OTHER)
+    add(cells, route + (DECISION_CELLS.get(exchange.decision) ?? 0) + toCode(exchange.status), 1)
+    observe(cells, route + REQUEST_CELLS, DURATION_BOUNDS, exchange.durationMs / 1000)
+    add(cells, route + BYTES_IN_CELL, exchange.bytesIn)
+    add(cells, route + BYTES_OUT_CELL, exchange.bytesOut)
+    if (exchange.aborted) add(cells, route + ABORTED_CELL, 1)
+
+    let ownMs = exchange.durationMs
+    if (exchange.upstreamMs >= 0) {
+      const upstream = upstreamOffset(upstreams.get(exchange.upstreamName) ?? OTHER)
+      observe(cells, upstream, DURATION_BOUNDS, exchange.upstreamMs / 1000)
+      ownMs -= exchange.upstreamMs
+    }
+    observe(cells, OVERHEAD_OFFSET, OVERHEAD_BOUNDS, ownMs / 1000)
+  }
+}
+
+function toSeries(names: readonly string[]): Map<string, number> {
+  return new Map(names.map((name, position) => [name, position]))
+}
+
+/** Position in `CODES`. A client that left before any answer (0) counts as one of its own errors. */
+function toCode(status: number): number {
+  if (status >= 500) return 4
+  if (status < 100) return 3
+  return Math.trunc(status / 100) - 1
+}
+
+function add(cells: Float64Array, cell: number, amount: number): void {
+  cells[cell] = (cells[cell] ?? 0) + amount
+}
+
+/** A duration that is negative or no number counts as 0, so that no sum is ever spoiled. */
+function observe(cells: Float64Array, offset: number, bounds: readonly number[], seconds: number): void {
+  const value = seconds > 0 ? seconds : 0
+  let bucket = 0
+  while (bucket < bounds.length && value > (bounds[bucket] ?? 0)) bucket++
+  add(cells, offset + bucket, 1)
+  add(cells, offset + bounds.length + 1, value)
+}
