@@ -134,7 +134,10 @@ export interface KeyStore {
   setKeyToken(ksid: string, kid: string, tokenHash: string): Promise<boolean>
   deleteKey(ksid: string, kid: string): Promise<boolean>
 
-  /** A skid stays taken after a delete: `service_key_exists`, as for a token in use. */
+  /**
+   * A skid stays taken after a delete: `service_key_exists`, as for a token in use. A policy for a
+   * keyspace that is not there: `keyspace_not_found`, here and in `updateServiceKey`.
+   */
   createServiceKey(serviceKey: ServiceKey, tokenHash: string): Promise<void>
   findServiceKey(skid: string): Promise<ServiceKey | undefined>
   findServiceKeyByToken(tokenHash: string): Promise<ServiceKey | undefined>

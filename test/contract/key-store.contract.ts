@@ -307,10 +307,23 @@ export function describeKeyStore(name: string, open: (clock: FakeClock) => Promi
     })
 
     describe('service keys', () => {
+      beforeEach(() => store.keyStore.createKeyspace(keyspaceOf('a')))
+
+      it('hold no policy for a keyspace that is not there', async () => {
+        const policies = new Map([['ks_nowhere', { read: true, write: true }]])
+        const created = store.keyStore.createServiceKey(serviceKeyOf('sk_one', { policies }), hash('t1'))
+        await expect(created).rejects.toMatchObject({ code: 'keyspace_not_found' })
+        expect(await store.keyStore.findServiceKey('sk_one')).toBeUndefined()
+        await store.keyStore.createServiceKey(serviceKeyOf('sk_one'), hash('t1'))
+        const updated = store.keyStore.updateServiceKey('sk_one', { policies })
+        await expect(updated).rejects.toMatchObject({ code: 'keyspace_not_found' })
+        expect(await store.keyStore.findServiceKey('sk_one')).toEqual(serviceKeyOf('sk_one'))
+      })
+
       it('are found by id and by token, with policies and roles', async () => {
         const policies = new Map([
           ['*', { read: true, write: true }],
-          ['ks_b', { read: false, write: true }],
+          ['ks_a', { read: false, write: true }],
         ])
         const serviceKey = serviceKeyOf('sk_one', { admin: true, policies, roles: ['SCRIPT'] })
         await store.keyStore.createServiceKey(serviceKey, hash('t1'))

@@ -20,9 +20,13 @@ import { APPLICATION_ID, MIGRATIONS } from './schema.ts'
 
 /** The store cannot be opened. The message is for the user: what, where, and what to do. */
 export class StoreOpenError extends Error {
-  constructor(message: string, options?: { cause?: unknown }) {
-    super(message, options)
+  /** Another process has the directory. */
+  readonly isInUse: boolean
+
+  constructor(message: string, options: { cause?: unknown; isInUse?: boolean } = {}) {
+    super(message, { cause: options.cause })
     this.name = 'StoreOpenError'
+    this.isInUse = options.isInUse ?? false
   }
 }
 
@@ -63,7 +67,7 @@ export function lockDirectory(directory: string): DirectoryLock {
     throw new StoreOpenError(
       `the store directory ${path.resolve(directory)} is in use by ${describeHolder(holderFile)}. ` +
         'Stop that process, or give this one another store.path.',
-      { cause },
+      { cause, isInUse: true },
     )
   }
   writeFileSync(holderFile, `process ${process.pid} on ${hostname()}, started ${new Date().toISOString()}\n`)

@@ -19,10 +19,13 @@ export type KeyReader = ReturnType<typeof createKeyReader>
 export function createKeyReader(database: DatabaseSync) {
   const byToken = database.prepare(`${SELECT_KEY} WHERE key.token_hash = ?`)
   const byKid = database.prepare(`${SELECT_KEY} WHERE key.kid = ? AND keyspace.ksid = ?`)
-  const pageOfKeys = database.prepare(
-    `${SELECT_KEY} WHERE key.seq IN (SELECT seq FROM key WHERE keyspace = ? ORDER BY seq DESC LIMIT ? OFFSET ?)
-     ORDER BY key.seq DESC`,
-  )
+  const pageFrom = (order: 'ASC' | 'DESC') =>
+    database.prepare(
+      `${SELECT_KEY} WHERE key.seq IN (SELECT seq FROM key WHERE keyspace = ? ORDER BY seq ${order} LIMIT ? OFFSET ?)
+       ORDER BY key.seq DESC`,
+    )
+  const pageFromNewest = pageFrom('DESC')
+  const pageFromOldest = pageFrom('ASC')
   const keyspaceByKsid = database.prepare('SELECT * FROM keyspace WHERE ksid = ? AND deleted_at IS NULL')
   const serviceKeyBySkid = database.prepare('SELECT * FROM service_key WHERE skid = ? AND deleted_at IS NULL')
   const serviceKeyByToken = database.prepare(
@@ -46,8 +49,17 @@ export function createKeyReader(database: DatabaseSync) {
     listKeys(ksid: string, { page, limit }: PageRequest): Page<KeyRow> {
       const keyspace = keyspaceByKsid.get(ksid)
       if (keyspace === undefined) return { items: [], total: 0 }
-      const rows = pageOfKeys.all(toNumber(keyspace['seq']), limit, toOffset(page, limit))
-      return { items: rows.map(toKeyRow), total: toNumber(keyspace['key_count']) }
+      const seq = toNumber(keyspace['seq'])
+      const total = toNumber(keyspace['key_count'])
+      const offset = toOffset(page, limit)
+      const count = Math.min(limit, total - offset)
+      if (count <= 0) return { items: [], total }
+      // SQLite walks over what it skips, so it starts from the nearer end.
+      const isNearNewest = offset <= total / 2
+      const rows = isNearNewest
+        ? pageFromNewest.all(seq, count, offset)
+        : pageFromOldest.all(seq, count, total - offset - count)
+      return { items: rows.map(toKeyRow), total }
     },
 
     findKeyspace(ksid: string): Keyspace | undefined {

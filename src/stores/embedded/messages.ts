@@ -17,7 +17,6 @@ export interface StorageOptions {
 
 export type ToStorage =
   | { readonly kind: 'job'; readonly id: number; readonly name: JobName; readonly params: readonly unknown[] }
-  | { readonly kind: 'quiesce'; readonly round: number }
   | { readonly kind: 'stop' }
 
 export type FromStorage =
@@ -25,11 +24,11 @@ export type FromStorage =
   | { readonly kind: 'open-failed'; readonly message: string }
   | { readonly kind: 'done'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'failed'; readonly id: number; readonly code: RpcErrorCode; readonly internal: string }
-  | { readonly kind: 'quiescent'; readonly round: number }
   | { readonly kind: 'flushed'; readonly states: number; readonly durationMs: number }
   | { readonly kind: 'flush-failed'; readonly internal: string }
   | { readonly kind: 'swept'; readonly seqs: readonly number[] }
-  | { readonly kind: 'stopped' }
+  /** `isComplete`: every bucket state is on disk. */
+  | { readonly kind: 'stopped'; readonly isComplete: boolean }
 
 /** From a data-plane thread to the control thread. */
 export type ToDirectory =

@@ -200,7 +200,10 @@ export class SharedTable implements BucketStore<TableRecord> {
     Atomics.or(this.#dirty, slot >>> 5, 1 << (slot & 31))
   }
 
-  /** Hands out the states changed since the last call. Only the flusher calls it. */
+  /**
+   * Hands out the states changed since the last call. Only the flusher calls it. A slot that ends
+   * while it is read is left out: whoever retires it has the final state.
+   */
   *drainDirty(): Generator<SlotState & { readonly slot: number }> {
     for (let index = 0; index < this.#dirty.length; index++) {
       if (this.#dirty[index] === 0) continue
@@ -209,8 +212,9 @@ export class SharedTable implements BucketStore<TableRecord> {
         const bit = 31 - Math.clz32(bits)
         bits &= ~(1 << bit)
         const slot = index * 32 + bit
+        const generation = this.generation(slot)
         const state = this.peek(slot)
-        if (state !== undefined) yield { slot, ...state }
+        if (state !== undefined && generation === this.generation(slot)) yield { slot, ...state }
       }
     }
   }

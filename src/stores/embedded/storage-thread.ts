@@ -42,9 +42,6 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
         queue.push(message)
         planCommit()
         return
-      case 'quiesce':
-        post({ kind: 'quiescent', round: message.round })
-        return
       case 'stop':
         stop()
     }
@@ -63,7 +60,8 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     })
   }
 
-  function flush(): void {
+  /** Gives false when states are left that could not be written. */
+  function flush(): boolean {
     const startedAt = performance.now()
     let states = 0
     const chunk: (SlotState & { readonly slot: number })[] = []
@@ -77,9 +75,10 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     } catch (error) {
       for (const { slot } of chunk) table.markDirty(slot)
       post({ kind: 'flush-failed', internal: errorText(error) })
-      return
+      return false
     }
     if (states > 0) post({ kind: 'flushed', states, durationMs: performance.now() - startedAt })
+    return true
   }
 
   /** Empties `chunk` once it is on disk. */
@@ -106,9 +105,10 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     while (queue.length > 0) {
       for (const outcome of commitJobs(database, writer, queue.splice(0, JOBS_PER_COMMIT))) post(outcome)
     }
-    flush()
+    const isComplete = flush()
+    // Closing the last connection folds the write-ahead log into the database.
     database.close()
-    post({ kind: 'stopped' })
+    post({ kind: 'stopped', isComplete })
     port.close()
   }
 }

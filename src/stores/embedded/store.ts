@@ -72,7 +72,6 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   })
   const post = (message: ToStorage) => worker.postMessage(message)
   const storage = new StorageClient(post)
-  const member = { ask: (round: number) => post({ kind: 'quiesce', round }) }
   const opened = Promise.withResolvers<void>()
   const stopped = Promise.withResolvers<void>()
   let isStopping = false
@@ -86,8 +85,6 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
       case 'done':
       case 'failed':
         return storage.settle(message)
-      case 'quiescent':
-        return directory.acknowledge(member, message.round)
       case 'flushed':
         return options.onFlush?.({ ok: true, states: message.states, durationMs: message.durationMs })
       case 'flush-failed':
@@ -97,7 +94,8 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
         for (const seq of message.seqs) directory.drop(seq)
         return
       case 'stopped':
-        return stopped.resolve()
+        if (message.isComplete) return stopped.resolve()
+        return stopped.reject(new Error('the last bucket states could not be written down; see the log'))
     }
   })
   worker.on('error', (error) => {
@@ -113,7 +111,6 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   })
   stopped.promise.catch(() => {})
   await opened.promise
-  directory.join(member)
 
   const connection: DatabaseSync = openReader(options.directory)
   const reader = createKeyReader(connection)
@@ -158,6 +155,8 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
       clearInterval(timer)
       await writeEnded()
       isStopping = true
+      // The last connection to close folds the log into the database, and this one cannot.
+      connection.close()
       post({ kind: 'stop' })
       const timeout = setTimeout(
         () => stopped.reject(new Error('the storage thread does not stop')),
@@ -167,7 +166,6 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
         await stopped.promise
       } finally {
         clearTimeout(timeout)
-        connection.close()
         await worker.terminate()
         lock.release()
       }

@@ -306,6 +306,7 @@ export function createWriter(database: DatabaseSync) {
   function replacePolicies(serviceKeySeq: number, policies: ReadonlyMap<string, Policy>): void {
     sql('DELETE FROM policy WHERE service_key = ?').run(serviceKeySeq)
     for (const [ksid, policy] of policies) {
+      if (ksid !== '*' && findKeyspace(ksid) === undefined) throw new RpcError('keyspace_not_found')
       sql('INSERT INTO policy (service_key, ksid, can_read, can_write) VALUES (?, ?, ?, ?)').run(
         serviceKeySeq,
         ksid,
