@@ -72,7 +72,7 @@ export interface FinishedExchange {
   readonly requestId: string
   /** Key id; empty where no key was identified. */
   readonly kid: string
-  /** The address of the socket's peer. */
+  /** Where the request started, as far as trusted proxies tell; else the socket's peer. */
   readonly remoteAddress: string
   /** An answer was begun but did not reach its end, whoever broke it off. */
   readonly aborted: boolean

@@ -26,7 +26,8 @@ export interface ClientStream {
   readonly method: string
   /** As received. */
   readonly target: string
-  readonly httpVersion: '1.0' | '1.1'
+  /** `other`: the pipeline refuses it. */
+  readonly httpVersion: '1.0' | '1.1' | 'other'
   readonly rawHeaders: RawFields
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'

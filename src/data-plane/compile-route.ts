@@ -1,0 +1,93 @@
+import type { Config } from '../config/schema.ts'
+import {
+  HOP_BY_HOP,
+  IETF_LIMIT_FIELDS,
+  LEGACY_LIMIT_FIELDS,
+  OWNED_IN_ANSWERS,
+  OWNED_IN_REQUESTS,
+} from './field-names.ts'
+import type { FieldRules, Route, RouteTimeouts, TokenField, TokenPlaces } from './route.ts'
+
+type RouteConfig = Config['routes'][number]
+type UpstreamConfig = Config['upstreams'][string]
+type FieldChanges = RouteConfig['headers']['request']
+
+/** `index` is the position in the configuration. */
+export function compileRoute(entry: RouteConfig, index: number, upstream: UpstreamConfig | undefined): Route {
+  if (upstream === undefined) throw new Error(`route ${entry.name} names an upstream that is not there`)
+  const isOpen = entry.keyspaces.length === 0
+  const emitsIetf = !isOpen && entry.ratelimit_headers.includes('ietf')
+  const emitsLegacy = !isOpen && entry.ratelimit_headers.includes('legacy')
+  return {
+    index,
+    name: entry.name,
+    isOpen,
+    keyspaces: new Set(entry.keyspaces),
+    upstream: entry.upstream,
+    stripPrefix: entry.strip_path && entry.match.path !== '/' ? entry.match.path : '',
+    methods: compileMethods(entry.match.methods),
+    fieldConditions: Object.entries(entry.match.headers ?? {}).map(([name, value]) => ({ name, value })),
+    token: compileToken(entry, isOpen),
+    hostHeader: entry.host_header,
+    forwardCredentials: entry.forward_credentials,
+    cost: entry.cost,
+    timeouts: compileTimeouts(entry, upstream),
+    bodyBytesMax: entry.max_body ?? Number.POSITIVE_INFINITY,
+    onStoreError: entry.on_store_error,
+    requestFields: compileFieldRules(entry.headers.request, [
+      ...HOP_BY_HOP,
+      ...OWNED_IN_REQUESTS,
+      ...listStrippedFields(entry, isOpen),
+    ]),
+    responseFields: compileFieldRules(entry.headers.response, [
+      ...HOP_BY_HOP,
+      ...OWNED_IN_ANSWERS,
+      ...(emitsIetf ? IETF_LIMIT_FIELDS : []),
+      ...(emitsLegacy ? LEGACY_LIMIT_FIELDS : []),
+    ]),
+    emitsIetf,
+    emitsLegacy,
+  }
+}
+
+function compileMethods(methods: readonly string[] | undefined): ReadonlySet<string> | undefined {
+  if (methods === undefined) return undefined
+  return new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])))
+}
+
+function compileToken(entry: RouteConfig, isOpen: boolean): TokenPlaces {
+  const { headers, query = '', cookie = '' } = entry.token
+  const strips = !isOpen && !entry.forward_credentials
+  return {
+    fields: headers.map(toTokenField),
+    query,
+    cookie,
+    strippedQuery: strips ? query : '',
+    strippedCookie: strips ? cookie : '',
+  }
+}
+
+/** `basic` is no field but the Basic scheme of `Authorization`. */
+function toTokenField(name: string): TokenField {
+  if (name === 'authorization') return { name, scheme: 'bearer' }
+  if (name === 'basic') return { name: 'authorization', scheme: 'basic' }
+  return { name, scheme: 'raw' }
+}
+
+function listStrippedFields(entry: RouteConfig, isOpen: boolean): string[] {
+  if (isOpen || entry.forward_credentials) return []
+  return entry.token.headers.map((name) => toTokenField(name).name)
+}
+
+function compileTimeouts(entry: RouteConfig, upstream: UpstreamConfig): RouteTimeouts {
+  return {
+    connectMs: entry.timeouts.connect ?? upstream.timeouts.connect,
+    responseMs: entry.timeouts.response ?? upstream.timeouts.response,
+    idleMs: entry.timeouts.idle ?? upstream.timeouts.idle,
+  }
+}
+
+function compileFieldRules(changes: FieldChanges, owned: readonly string[]): FieldRules {
+  const drops = new Set([...owned, ...changes.remove, ...Object.keys(changes.set)])
+  return { drops, set: Object.entries(changes.set).flat() }
+}

@@ -1,0 +1,135 @@
+import type { CheckKey } from '../app/check-key.ts'
+import type { Clock, DecisionLabel, FinishedExchange, Logger, Recorder } from '../ports/runtime.ts'
+import type {
+  ClientStream,
+  RawFields,
+  TunnelStream,
+  UpstreamHandler,
+  UpstreamStream,
+} from '../ports/transport.ts'
+import type { ClientAddress, TrustedProxies } from './client-address.ts'
+import { resolveClientAddress } from './client-address.ts'
+import { findRequestId } from './headers.ts'
+import type { HeadLimits, RequestHead } from './request-check.ts'
+import type { Route } from './route.ts'
+import type { RouteTable } from './route-table.ts'
+import type { PooledTarget, Upstream, Upstreams } from './upstream-pool.ts'
+
+export interface PipelineDeps {
+  readonly checkKey: CheckKey
+  /**
+   * Decides by this node's own buckets while the store cannot be reached (`on_store_error: local`).
+   * Without it, such routes deny.
+   */
+  readonly checkLocally: CheckKey | undefined
+  /** SHA-256 in lowercase hex of a byte string (one character, one byte). */
+  readonly hashToken: (token: string) => string
+  readonly recorder: Recorder
+  readonly clock: Clock
+  readonly createRequestId: () => string
+  readonly logger: Logger
+}
+
+/** What a reload replaces, as one. */
+export interface Plan {
+  readonly routes: RouteTable
+  readonly upstreams: Upstreams
+  readonly trustedProxies: TrustedProxies
+  readonly headLimits: HeadLimits
+}
+
+const NONE_TRIED: readonly PooledTarget[] = []
+
+/** What the stages take and hand on. */
+export type Exchange = ExchangeState & UpstreamHandler
+
+/**
+ * One client request and its answer inside the gateway: the state that the stages share. It stays
+ * with the plan it began with.
+ */
+export class ExchangeState implements FinishedExchange {
+  readonly deps: PipelineDeps
+  readonly plan: Plan
+  readonly client: ClientStream
+
+  // What is recorded at the end.
+  routeId = -1
+  routeName = 'none'
+  decision: DecisionLabel = 'rejected'
+  status = 0
+  readonly method: string
+  path: string
+  readonly startMs: number
+  durationMs = 0
+  upstreamName = ''
+  upstreamId = -1
+  upstreamMs = -1
+  bytesIn = 0
+  bytesOut = 0
+  readonly requestId: string
+  kid = ''
+  readonly remoteAddress: string
+  aborted = false
+
+  // What the stages hand on.
+  readonly address: ClientAddress
+  head: RequestHead | undefined = undefined
+  route: Route | undefined = undefined
+  ksid = ''
+  limitFields: RawFields = []
+  degraded: 'allow' | 'local' | undefined = undefined
+  upstream: Upstream | undefined = undefined
+  target: PooledTarget | undefined = undefined
+  tried: readonly PooledTarget[] = NONE_TRIED
+  /** The upstream's half, while there is one. */
+  stream: UpstreamStream | undefined = undefined
+  tunnel: TunnelStream | undefined = undefined
+  hasRetried = false
+  hasBodyStarted = false
+  isAnswerBegun = false
+  isOver = false
+  readonly startedAt: number
+  forwardedAt = 0
+
+  constructor(deps: PipelineDeps, plan: Plan, client: ClientStream) {
+    this.deps = deps
+    this.plan = plan
+    this.client = client
+    this.method = client.method
+    this.path = withoutQuery(client.target)
+    this.startedAt = performance.now()
+    this.startMs = deps.clock.wallMs()
+    this.requestId = findRequestId(client.rawHeaders) ?? deps.createRequestId()
+    this.address = resolveClientAddress(plan.trustedProxies, client.peerAddress, client.rawHeaders)
+    this.remoteAddress = this.address.address
+  }
+
+  /** Gives up what is under way with the upstream, if anything is. */
+  abandonUpstream(): void {
+    const { stream } = this
+    this.leaveUpstream()
+    stream?.abort()
+  }
+
+  /** The upstream has done its part, one way or the other. */
+  leaveUpstream(): void {
+    if (this.stream === undefined) return
+    this.stream = undefined
+    this.tunnel = undefined
+    if (this.target !== undefined) this.target.inFlight--
+    this.upstreamMs = performance.now() - this.forwardedAt
+  }
+
+  /** Records the exchange; only the first call counts. */
+  finish(): void {
+    if (this.isOver) return
+    this.isOver = true
+    this.durationMs = performance.now() - this.startedAt
+    this.deps.recorder.record(this)
+  }
+}
+
+function withoutQuery(target: string): string {
+  const mark = target.indexOf('?')
+  return mark < 0 ? target : target.slice(0, mark)
+}

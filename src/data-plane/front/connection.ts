@@ -1,0 +1,93 @@
+import type { Duplex } from 'node:stream'
+import type { ClientFault, ClientHandler, ClientStream, FrontHandler } from '../../ports/transport.ts'
+
+/** How often waiting streams are looked at; a limit holds to within this. */
+export const TICK_MS = 250
+
+/** A client's stream as the front itself sees it. */
+export interface FrontStream extends ClientStream {
+  /** The request was read to its end, or has nothing behind its head. */
+  readonly isRequestDone: boolean
+  bind(handler: ClientHandler): void
+  /** The rest of the request is unusable. */
+  fault(code: ClientFault): void
+  /** Sends a head, and the first chunk, that waited for more in the same turn. */
+  flushHead(): void
+  onTick(): void
+}
+
+/** What the streams of one front share. */
+export interface FrontState {
+  readonly handler: FrontHandler
+  /** Longest silence in the middle of a request body; 0 allows any. */
+  readonly bodyMs: number
+  /** Streams that wait for their client; looked at on every tick. */
+  readonly watched: Set<FrontStream>
+  /** Heads that were begun in this turn of the event loop and not yet sent. */
+  readonly held: FrontStream[]
+  isFlushScheduled: boolean
+  isDraining: boolean
+  /** Called when a connection has nothing more to do while the front drains. */
+  onIdle(): void
+}
+
+/**
+ * The exchanges of one connection. Node parses pipelined requests ahead; here they are taken one
+ * at a time, so that one that changes something is done before the next one starts.
+ */
+export class Connection {
+  readonly socket: Duplex
+  readonly #state: FrontState
+  #active: FrontStream | undefined
+  /** At most what one read of the socket held: reading stops while there is any. */
+  readonly #waiting: FrontStream[] = []
+  /** Said once the active exchange is done, when something malformed follows it. */
+  #onFree: (() => void) | undefined
+
+  constructor(socket: Duplex, state: FrontState) {
+    this.socket = socket
+    this.#state = state
+  }
+
+  get active(): FrontStream | undefined {
+    return this.#active
+  }
+
+  take(stream: FrontStream): void {
+    // Whatever comes behind an answer that closed the connection is void.
+    if (!this.socket.writable) return
+    if (this.#active === undefined) {
+      this.#start(stream)
+    } else {
+      this.#waiting.push(stream)
+      this.socket.pause()
+    }
+  }
+
+  /** Runs when the exchanges taken so far are done; only one callback is kept, the first. */
+  whenFree(callback: () => void): void {
+    if (this.#active === undefined) callback()
+    else this.#onFree ??= callback
+  }
+
+  /** The active exchange is over, its request read to the end. */
+  free(): void {
+    this.#active = undefined
+    if (!this.socket.writable) return
+    const next = this.#waiting.shift()
+    if (next !== undefined) {
+      this.#start(next)
+      if (this.#waiting.length === 0) this.socket.resume()
+    } else if (this.#onFree !== undefined) {
+      this.#onFree()
+    } else if (this.#state.isDraining) {
+      this.#state.onIdle()
+    }
+  }
+
+  #start(stream: FrontStream): void {
+    this.#active = stream
+    const handler: ClientHandler = this.#state.handler.accept(stream)
+    stream.bind(handler)
+  }
+}

@@ -1,0 +1,251 @@
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  ServerResponse,
+} from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { ClientFault, Front, FrontHandler } from '../../ports/transport.ts'
+import { checkRequestHead, type HeadLimits } from '../request-check.ts'
+import { toHttpVersion } from './answer-fields.ts'
+import { NodeClientStream } from './client-stream.ts'
+import { Connection, type FrontState, TICK_MS } from './connection.ts'
+import { encodeAnswer } from './encode-answer.ts'
+
+/** How long a socket that was told to go may take to read why. */
+const GOODBYE_MS = 1000
+
+export interface FrontOptions {
+  readonly handler: FrontHandler
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  readonly reusePort: boolean
+  /** PEM text; absent: plain HTTP. */
+  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined
+  /** The pipeline checks them; the parser only keeps what it needs for that. */
+  readonly headLimits: HeadLimits
+  readonly headerBytesMax: number
+  readonly headersTimeoutMs: number
+  readonly idleTimeoutMs: number
+  /** 0: none. */
+  readonly bodyTimeoutMs: number
+  /** Told +1 for each connection that opens, -1 when it closes. */
+  readonly onConnections: (change: number) => void
+}
+
+/** Opens a listener of HTTP/1.1 on node:http. Rejects where the address cannot be bound. */
+export async function openFront(options: FrontOptions): Promise<Front> {
+  const front = new NodeFront(options)
+  await front.listen()
+  return front
+}
+
+class NodeFront implements Front {
+  readonly #options: FrontOptions
+  readonly #server: Server
+  readonly #state: FrontState
+  readonly #protocol: 'http' | 'https'
+  /** Streams whose sockets Node no longer knows: upgrades and tunnels. */
+  readonly #detached = new Map<Duplex, NodeClientStream>()
+  /** Sockets that got a last answer, with the ticks they have left. */
+  readonly #leaving = new Map<Duplex, number>()
+  readonly #sockets = new Set<Duplex>()
+  readonly #ticker: NodeJS.Timeout
+
+  constructor(options: FrontOptions) {
+    this.#options = options
+    this.#protocol = options.tls === undefined ? 'http' : 'https'
+    this.#state = {
+      handler: options.handler,
+      bodyMs: options.bodyTimeoutMs,
+      watched: new Set(),
+      held: [],
+      isFlushScheduled: false,
+      isDraining: false,
+      onIdle: () => setImmediate(() => this.#server.closeIdleConnections()),
+    }
+    this.#server = this.#createServer()
+    this.#ticker = setInterval(() => this.#onTick(), TICK_MS)
+    this.#ticker.unref()
+  }
+
+  get address(): { readonly host: string; readonly port: number } {
+    const address = this.#server.address()
+    if (address === null || typeof address === 'string') throw new Error('the front is not listening')
+    return { host: address.address, port: address.port }
+  }
+
+  listen(): Promise<void> {
+    const { host, port, reusePort } = this.#options
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (error) => {
+        clearInterval(this.#ticker)
+        reject(error)
+      })
+      this.#server.listen({ host, port, reusePort, backlog: 4096 }, () => {
+        this.#server.removeAllListeners('error')
+        // Such as a lack of descriptors: those in use go on, and new ones wait.
+        this.#server.on('error', () => {})
+        resolve()
+      })
+    })
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.#state.isDraining = true
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    for (const stream of this.#detached.values()) stream.goAway()
+    const deadline = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy()
+    }, graceMs)
+    await closed
+    // Node's server is done before the last sockets have said so to everybody.
+    while (this.#sockets.size > 0) await new Promise((resolve) => setImmediate(resolve))
+    clearTimeout(deadline)
+    clearInterval(this.#ticker)
+  }
+
+  #createServer(): Server {
+    const { tls, headersTimeoutMs, idleTimeoutMs, headerBytesMax, headLimits } = this.#options
+    const options: ServerOptions = {
+      insecureHTTPParser: false,
+      // The pipeline checks Host; Node would answer in its own words.
+      requireHostHeader: false,
+      maxHeaderSize: headerBytesMax,
+      headersTimeout: headersTimeoutMs,
+      // Of the whole request: a long upload is no fault. Silence in a body is watched here.
+      requestTimeout: 0,
+      connectionsCheckingInterval: Math.min(1000, Math.max(50, Math.ceil(headersTimeoutMs / 2))),
+      keepAliveTimeout: idleTimeoutMs,
+      keepAliveTimeoutBuffer: Math.min(1000, idleTimeoutMs),
+      noDelay: true,
+      shouldUpgradeCallback: (request) => asksWebSocket(request, headLimits),
+    }
+    const server =
+      tls === undefined
+        ? createHttpServer(options)
+        : createHttpsServer({
+            ...options,
+            cert: tls.cert,
+            key: tls.key,
+            minVersion: 'TLSv1.2',
+            ALPNProtocols: ['http/1.1'],
+            handshakeTimeout: headersTimeoutMs,
+          })
+    // Node drops what is beyond; one more than allowed is enough to be refused.
+    server.maxHeadersCount = headLimits.headersMax + 1
+    server.timeout = 0
+    this.#listen(server)
+    return server
+  }
+
+  #listen(server: Server): void {
+    server.on('connection', (socket) => this.#watch(socket))
+    server.on('secureConnection', (socket: Socket) => this.#watch(socket))
+    server.on('request', (request, answer) => this.#take(request, answer, false))
+    server.on('checkContinue', (request, answer) => this.#take(request, answer, true))
+    server.on('checkExpectation', (request, answer) => this.#take(request, answer, false))
+    server.on('upgrade', (request, socket, head) => this.#takeDetached(request, socket, head, true))
+    server.on('connect', (request, socket, head) => this.#takeDetached(request, socket, head, false))
+    server.on('clientError', (error, socket) => this.#onClientError(error, socket))
+  }
+
+  #watch(socket: Socket): void {
+    this.#sockets.add(socket)
+    this.#options.onConnections(1)
+    socket.on('error', () => {})
+    socket.once('close', () => {
+      this.#options.onConnections(-1)
+      this.#sockets.delete(socket)
+      this.#detached.delete(socket)
+      this.#leaving.delete(socket)
+    })
+  }
+
+  #take(request: IncomingMessage, answer: ServerResponse, expectsContinue: boolean): void {
+    const connection = this.#connectionOf(request.socket)
+    const options = { expectsContinue, protocol: this.#protocol, upgraded: undefined }
+    connection.take(new NodeClientStream(this.#state, connection, request, answer, options))
+  }
+
+  /** A request whose socket Node has given away: for a WebSocket, or a CONNECT that is refused. */
+  #takeDetached(request: IncomingMessage, socket: Duplex, head: Buffer, isUpgrade: boolean): void {
+    // Behind a request that has no answer yet: nobody does that in earnest.
+    if (this.#connectionOf(socket).active !== undefined) {
+      socket.destroy()
+      return
+    }
+    const answer = new ServerResponse(request)
+    answer.shouldKeepAlive = false
+    answer.assignSocket(request.socket)
+    const upgraded = isUpgrade ? { socket, head } : undefined
+    const options = { expectsContinue: false, protocol: this.#protocol, upgraded }
+    const stream = new NodeClientStream(this.#state, undefined, request, answer, options)
+    this.#detached.set(socket, stream)
+    socket.once('close', () => stream.onClose())
+    stream.bind(this.#options.handler.accept(stream))
+  }
+
+  #onClientError(error: Error & { code?: string; rawPacket?: Buffer }, socket: Duplex): void {
+    // The client listens to its last answer; what it still says is of no interest.
+    if (this.#leaving.has(socket)) return
+    if (!isAnswerable(error, socket)) {
+      socket.destroy()
+      return
+    }
+    const code = toFault(error, this.#options.headLimits)
+    const connection = this.#connectionOf(socket)
+    const active = connection.active
+    if (active !== undefined && !active.isRequestDone) active.fault(code)
+    else if (!socket.writable) socket.destroy()
+    else connection.whenFree(() => this.#refuse(socket, code))
+  }
+
+  #refuse(socket: Duplex, code: ClientFault): void {
+    const peerAddress = 'remoteAddress' in socket ? String(socket.remoteAddress) : ''
+    const answer = this.#options.handler.refuse(code, peerAddress)
+    this.#leaving.set(socket, Math.ceil(GOODBYE_MS / TICK_MS))
+    socket.end(encodeAnswer(answer, Date.now()))
+  }
+
+  #connectionOf(socket: Duplex & { [CONNECTION]?: Connection }): Connection {
+    socket[CONNECTION] ??= new Connection(socket, this.#state)
+    return socket[CONNECTION]
+  }
+
+  #onTick(): void {
+    for (const stream of this.#state.watched) stream.onTick()
+    for (const [socket, ticks] of this.#leaving) {
+      if (ticks <= 0) socket.destroy()
+      else this.#leaving.set(socket, ticks - 1)
+    }
+  }
+}
+
+const CONNECTION: unique symbol = Symbol('connection')
+
+function asksWebSocket(request: IncomingMessage, limits: HeadLimits): boolean {
+  const { method = '', url: target = '', rawHeaders } = request
+  const httpVersion = toHttpVersion(request)
+  if (httpVersion === 'other') return false
+  const head = checkRequestHead({ method, target, httpVersion, rawHeaders }, limits)
+  return head.kind === 'head' && head.isWebSocket
+}
+
+/** Not on a broken connection, in failed TLS, to silence, or to one who left in mid-sentence. */
+function isAnswerable(error: { code?: string }, socket: Duplex): boolean {
+  if (error.code === 'HPE_INVALID_EOF_STATE') return false
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'bytesRead' in socket && socket.bytesRead !== 0
+  return error.code?.startsWith('HPE_') === true
+}
+
+function toFault(error: { code?: string; rawPacket?: Buffer }, limits: HeadLimits): ClientFault {
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'request_timeout'
+  if (error.code !== 'HPE_HEADER_OVERFLOW') return 'bad_request'
+  const lineBytes = error.rawPacket?.indexOf('\n') ?? 0
+  return lineBytes < 0 || lineBytes > limits.targetBytesMax ? 'uri_too_long' : 'headers_too_large'
+}

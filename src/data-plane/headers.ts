@@ -1,0 +1,192 @@
+import type { ClientAddress } from './client-address.ts'
+import { removeCookie } from './credentials.ts'
+import { isOriginField, isOwnField, NEVER_IN_TRAILERS, toDashed } from './field-names.ts'
+import { addForwardingFields } from './forwarding-fields.ts'
+import {
+  equalsIgnoreCase,
+  findComma,
+  findField,
+  hasListItem,
+  joinFields,
+  type RawHeaders,
+  trimBlanks,
+} from './raw-headers.ts'
+import type { RequestHead } from './request-check.ts'
+import type { Route } from './route.ts'
+
+export interface UpstreamHeadersInput {
+  readonly route: Route
+  readonly head: RequestHead
+  /** Of the client's request. */
+  readonly rawHeaders: RawHeaders
+  readonly client: ClientAddress
+  /** Of the client's connection. */
+  readonly protocol: 'http' | 'https'
+  readonly requestId: string
+  /** Who calls, where that is known. */
+  readonly kid: string | undefined
+  readonly ksid: string | undefined
+  /** Host and port of the target, for `host_header: upstream`. */
+  readonly upstreamHost: string
+}
+
+export interface ClientHeadersInput {
+  readonly route: Route
+  readonly status: number
+  /** Of the upstream's answer. */
+  readonly rawHeaders: RawHeaders
+  readonly requestId: string
+  /** Raw list of `RateLimit` and its kin. */
+  readonly limitFields: RawHeaders
+  /** The store could not be asked, and this was done instead. */
+  readonly degraded: 'allow' | 'local' | undefined
+  /** This is the 101 of an upgrade that is relayed. */
+  readonly hasUpgraded: boolean
+}
+
+const CONTENT_LENGTH = 'content-length'
+const UPGRADE = 'upgrade'
+const REQUEST_ID_LENGTH_MAX = 128
+
+/**
+ * The fields to send upstream. First what the client may pass on, then what the gateway adds, so
+ * that nothing in the request, `Connection` least of all, removes a field of the gateway. The
+ * framing is that of the head: `Content-Length` is in it, `Transfer-Encoding` is left to the
+ * upstream client.
+ */
+export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
+  const { route, head, rawHeaders } = input
+  const { drops } = route.requestFields
+  const headers = [
+    'Host',
+    route.hostHeader === 'upstream' || head.host === '' ? input.upstreamHost : head.host,
+  ]
+  const nominees = listNominees(rawHeaders)
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? ''
+    const lower = name.toLowerCase()
+    const dashed = toDashed(lower)
+    if (drops.has(lower) || drops.has(dashed) || isOwnField(dashed)) continue
+    if (!input.client.isPeerTrusted && isOriginField(dashed)) continue
+    if (nominees?.has(lower) === true) continue
+    addPassed(headers, name, lower, rawHeaders[i + 1] ?? '', route)
+  }
+  addFraming(headers, input)
+  addForwardingFields(headers, input)
+  addIdentity(headers, input)
+  addAll(headers, route.requestFields.set)
+  return headers
+}
+
+function addPassed(headers: string[], name: string, lower: string, value: string, route: Route): void {
+  const { strippedCookie } = route.token
+  if (strippedCookie === '' || lower !== 'cookie') {
+    headers.push(name, value)
+    return
+  }
+  const rest = removeCookie(value, strippedCookie)
+  if (rest !== '') headers.push(name, rest)
+}
+
+function addFraming(headers: string[], input: UpstreamHeadersInput): void {
+  const { head, rawHeaders } = input
+  if (head.contentLength >= 0) headers.push('Content-Length', String(head.contentLength))
+  // Not passed on but said anew: the upstream may send trailers, and the client takes them.
+  if (hasListItem(joinFields(rawHeaders, 'te'), 'trailers')) headers.push('TE', 'trailers')
+  if (head.isWebSocket) headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket')
+}
+
+function addIdentity(headers: string[], input: UpstreamHeadersInput): void {
+  headers.push('X-Request-Id', input.requestId)
+  if (input.kid !== undefined) headers.push('X-Dripgate-Key-Id', input.kid)
+  if (input.ksid !== undefined) headers.push('X-Dripgate-Keyspace-Id', input.ksid)
+}
+
+/**
+ * The fields to send to the client with an upstream's answer. Framing is the front's business:
+ * `Transfer-Encoding` is dropped, and `Content-Length` kept where the status allows one.
+ */
+export function buildClientHeaders(input: ClientHeadersInput): string[] {
+  const { route, status, rawHeaders } = input
+  const { drops } = route.responseFields
+  const headers: string[] = []
+  const nominees = listNominees(rawHeaders)
+  const hasLength = status >= 200 && status !== 204
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? ''
+    const lower = name.toLowerCase()
+    if (drops.has(lower) || isOwnField(lower)) continue
+    if (lower === CONTENT_LENGTH ? !hasLength : nominees?.has(lower) === true) continue
+    headers.push(name, rawHeaders[i + 1] ?? '')
+  }
+  if (input.hasUpgraded)
+    headers.push('Connection', 'Upgrade', 'Upgrade', findField(rawHeaders, UPGRADE) ?? 'websocket')
+  headers.push('X-Request-Id', input.requestId)
+  headers.push('Via', appendTo(joinFields(rawHeaders, 'via'), '1.1 dripgate'))
+  addAll(headers, input.limitFields)
+  if (input.degraded !== undefined) headers.push('X-Dripgate-Degraded', input.degraded)
+  addAll(headers, route.responseFields.set)
+  return headers
+}
+
+/** Trailers of a request or an answer, without those that must not come behind a body. */
+export function buildTrailers(route: Route, rawTrailers: RawHeaders): string[] {
+  const trailers: string[] = []
+  for (let i = 0; i < rawTrailers.length; i += 2) {
+    const name = rawTrailers[i] ?? ''
+    const lower = name.toLowerCase()
+    const dashed = toDashed(lower)
+    if (NEVER_IN_TRAILERS.has(dashed) || isOwnField(dashed) || isOriginField(dashed)) continue
+    if (route.requestFields.drops.has(lower) || route.responseFields.drops.has(lower)) continue
+    trailers.push(name, rawTrailers[i + 1] ?? '')
+  }
+  return trailers
+}
+
+/** The client's `X-Request-Id` where there is one and it may be kept; else the caller makes one. */
+export function findRequestId(rawHeaders: RawHeaders): string | undefined {
+  let found: string | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!equalsIgnoreCase(rawHeaders[i] ?? '', 'x-request-id')) continue
+    if (found !== undefined) return undefined
+    found = rawHeaders[i + 1] ?? ''
+  }
+  return found !== undefined && isRequestId(found) ? found : undefined
+}
+
+/** 1 to 128 of `[A-Za-z0-9._-]`: safe in logs, in JSON and in header fields. */
+function isRequestId(text: string): boolean {
+  if (text === '' || text.length > REQUEST_ID_LENGTH_MAX) return false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    const folded = code | 0x20
+    const isAlphanumeric = (code >= 0x30 && code <= 0x39) || (folded >= 0x61 && folded <= 0x7a)
+    if (!isAlphanumeric && code !== 0x2d && code !== 0x2e && code !== 0x5f) return false
+  }
+  return true
+}
+
+/** What `Connection` names, in lower case; mostly nothing but `close` or `keep-alive`. */
+function listNominees(rawHeaders: RawHeaders): Set<string> | undefined {
+  let nominees: Set<string> | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!equalsIgnoreCase(rawHeaders[i] ?? '', 'connection')) continue
+    const list = rawHeaders[i + 1] ?? ''
+    if (equalsIgnoreCase(list, 'keep-alive') || equalsIgnoreCase(list, 'close')) continue
+    nominees ??= new Set()
+    for (let start = 0; start <= list.length; ) {
+      const end = findComma(list, start)
+      nominees.add(trimBlanks(list, start, end).toLowerCase())
+      start = end + 1
+    }
+  }
+  return nominees
+}
+
+function appendTo(list: string, item: string): string {
+  return list === '' ? item : `${list}, ${item}`
+}
+
+function addAll(headers: string[], more: RawHeaders): void {
+  for (const part of more) headers.push(part)
+}

@@ -1,0 +1,116 @@
+import type { GatewayErrorCode } from '../domain/errors.ts'
+import type { RawFields } from '../ports/transport.ts'
+import type { Exchange } from './exchange.ts'
+import { buildClientHeaders, buildTrailers } from './headers.ts'
+import { buildLocalAnswer } from './local-answers.ts'
+
+/*
+ * The way back: answers of the upstream and answers made here, both with what the gateway adds.
+ */
+
+export interface RefusalDetails {
+  /** Value of `Allow`. */
+  readonly allow?: string | undefined
+  /** Value of `Retry-After`. */
+  readonly retryAfter?: string | undefined
+}
+
+/**
+ * Ends an exchange with an answer made here; what is under way with the upstream is given up. If
+ * an answer has begun already, the connection is cut, so that nobody takes it for complete.
+ */
+export function refuse(exchange: Exchange, code: GatewayErrorCode, details: RefusalDetails = {}): void {
+  exchange.abandonUpstream()
+  if (exchange.isOver) return
+  if (exchange.isAnswerBegun) {
+    cut(exchange)
+    return
+  }
+  const answer = buildLocalAnswer({
+    code,
+    requestId: exchange.requestId,
+    method: exchange.method,
+    rawHeaders: exchange.client.rawHeaders,
+    allow: details.allow,
+    retryAfter: details.retryAfter,
+    fields: listOwnFields(exchange),
+  })
+  exchange.isAnswerBegun = true
+  exchange.status = answer.status
+  exchange.bytesOut = answer.body.length
+  exchange.client.sendWhole(answer)
+}
+
+/** An answer that was begun will never be complete. */
+export function cut(exchange: Exchange): void {
+  exchange.aborted = true
+  exchange.client.abort()
+}
+
+export function beginAnswer(exchange: Exchange, status: number, rawHeaders: RawFields): void {
+  const { route, client, requestId, limitFields, degraded } = exchange
+  if (route === undefined) return
+  const fields = { route, status, rawHeaders, requestId, limitFields, degraded, hasUpgraded: false }
+  try {
+    client.sendHead(status, buildClientHeaders(fields), route.timeouts.idleMs)
+  } catch {
+    // Nothing was sent: the status or a field of the answer is unfit for the wire.
+    refuse(exchange, 'upstream_unreachable')
+    return
+  }
+  exchange.isAnswerBegun = true
+  exchange.status = status
+}
+
+export function endAnswer(exchange: Exchange, rawTrailers: RawFields): void {
+  const { route, client } = exchange
+  const isPlain = rawTrailers.length === 0 || route === undefined
+  try {
+    client.sendEnd(isPlain ? [] : buildTrailers(route, rawTrailers))
+  } catch {
+    cut(exchange)
+  }
+}
+
+export function passInformation(exchange: Exchange, status: number, rawHeaders: RawFields): void {
+  const { route, client, requestId } = exchange
+  if (route === undefined || exchange.isAnswerBegun) return
+  const input = {
+    route,
+    status,
+    rawHeaders,
+    requestId,
+    limitFields: [],
+    degraded: undefined,
+    hasUpgraded: false,
+  }
+  try {
+    client.sendInformation(status, buildClientHeaders(input))
+  } catch {
+    // Unfit for the wire. Nobody depends on it.
+  }
+}
+
+export function passRequestTrailers(exchange: Exchange, rawTrailers: RawFields): void {
+  const { route, stream } = exchange
+  if (stream === undefined) return
+  stream.endBody(
+    rawTrailers.length === 0 || route === undefined ? rawTrailers : buildTrailers(route, rawTrailers),
+  )
+}
+
+/** The fields of the 101 that opens a tunnel; the client's socket is left to the tunnel. */
+export function beginTunnel(exchange: Exchange, rawHeaders: RawFields): string[] {
+  const { route, client, requestId, limitFields, degraded } = exchange
+  exchange.isAnswerBegun = true
+  exchange.status = 101
+  client.release()
+  if (route === undefined) return []
+  const input = { route, status: 101, rawHeaders, requestId, limitFields, degraded, hasUpgraded: true }
+  return buildClientHeaders(input)
+}
+
+function listOwnFields(exchange: Exchange): RawFields {
+  if (exchange.degraded === undefined) return exchange.limitFields
+  return [...exchange.limitFields, 'X-Dripgate-Degraded', exchange.degraded]
+}

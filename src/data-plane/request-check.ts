@@ -1,0 +1,217 @@
+import type { GatewayErrorCode } from '../domain/errors.ts'
+import { parseHost } from './host.ts'
+import { equalsIgnoreCase, hasListItem, joinFields, type RawHeaders } from './raw-headers.ts'
+import { parseTarget, type Target } from './request-target.ts'
+
+/** A request head as a front received it. */
+export interface ReceivedHead {
+  readonly method: string
+  /** The request target: origin form, absolute form or `*`. */
+  readonly target: string
+  readonly httpVersion: '1.0' | '1.1' | '2.0'
+  readonly rawHeaders: RawHeaders
+}
+
+export interface HeadLimits {
+  readonly headersMax: number
+  readonly targetBytesMax: number
+}
+
+/** A head in which nothing is malformed and nothing can be read in two ways, but perhaps the path. */
+export interface RequestHead {
+  readonly kind: 'head'
+  readonly method: string
+  readonly httpVersion: '1.0' | '1.1' | '2.0'
+  /** As received, up to the `?`; starts with `/`, but for `*`. */
+  readonly path: string
+  /** What follows the `?`. */
+  readonly query: string
+  readonly hasQuery: boolean
+  /** The Host field as sent; `''` only in HTTP/1.0. */
+  readonly host: string
+  /** The host in lower case, without port and trailing dot. */
+  readonly hostname: string
+  /** -1 where no length is announced. */
+  readonly contentLength: number
+  readonly isChunked: boolean
+  /** The client waits for `100 Continue` before it sends the body. */
+  readonly expectsContinue: boolean
+  /** The client asks to switch to WebSocket, properly. Other upgrades are not offered. */
+  readonly isWebSocket: boolean
+}
+
+/** The request is refused and the connection closed. */
+export interface HeadFault {
+  readonly kind: 'fault'
+  readonly code: GatewayErrorCode
+  /** Value of the `Allow` field of a 405. */
+  readonly allow: string | undefined
+}
+
+/** What the framing fields say, collected in one pass; `isSound` is whether they may be believed. */
+interface Fields {
+  isSound: boolean
+  hosts: number
+  host: string
+  lengths: number
+  contentLength: number
+  encodings: number
+  expectsContinue: boolean
+  hasUpgrade: boolean
+}
+
+const BAD_REQUEST = toFault('bad_request')
+const TARGET_TOO_LONG = toFault('uri_too_long')
+const TOO_MANY_FIELDS = toFault('headers_too_large')
+const METHOD_REFUSED = toFault('method_not_allowed', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')
+
+/** Characters of names and methods (RFC 9110 section 5.6.2), by code. */
+const TOKEN_CHARACTERS = listTokenCharacters()
+const LENGTH_DIGITS_MAX = 15
+
+/**
+ * Checks everything that must hold before a request may be routed (RFC 9112, and what the contract
+ * refuses beyond it). A front must have taken care of the size of the head already. HTTP/2 fronts
+ * give `:authority` as `Host`.
+ */
+export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): RequestHead | HeadFault {
+  const { method, httpVersion, rawHeaders } = received
+  if (received.target.length > limits.targetBytesMax) return TARGET_TOO_LONG
+  if (rawHeaders.length / 2 > limits.headersMax) return TOO_MANY_FIELDS
+  if (method === 'CONNECT' || method === 'TRACE') return METHOD_REFUSED
+  if (!isToken(method)) return BAD_REQUEST
+
+  const target = parseTarget(received.target, method)
+  const fields = readFields(rawHeaders)
+  if (target === undefined || !fields.isSound || !isFramed(fields, httpVersion)) return BAD_REQUEST
+
+  const hostname = resolveHost(fields, target, httpVersion)
+  if (hostname === undefined) return BAD_REQUEST
+  const isWebSocket =
+    fields.hasUpgrade && method === 'GET' && httpVersion === '1.1' && asksWebSocket(rawHeaders)
+  // Bytes behind such a head would be body to one reader and WebSocket frames to another.
+  if (isWebSocket && (fields.encodings > 0 || fields.contentLength > 0)) return BAD_REQUEST
+  return {
+    kind: 'head',
+    method,
+    httpVersion,
+    path: target.path,
+    query: target.query,
+    hasQuery: target.hasQuery,
+    host: fields.hosts === 0 ? target.authority : fields.host,
+    hostname,
+    contentLength: fields.contentLength,
+    isChunked: fields.encodings > 0,
+    expectsContinue: fields.expectsContinue && httpVersion !== '1.0',
+    isWebSocket,
+  }
+}
+
+/** Reads every field once. Anything wrong makes the result unsound. */
+function readFields(rawHeaders: RawHeaders): Fields {
+  const fields: Fields = {
+    isSound: rawHeaders.length % 2 === 0,
+    hosts: 0,
+    host: '',
+    lengths: 0,
+    contentLength: -1,
+    encodings: 0,
+    expectsContinue: false,
+    hasUpgrade: false,
+  }
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? ''
+    const value = rawHeaders[i + 1] ?? ''
+    if (!isToken(name) || !isFieldValue(value) || !readField(fields, name, value)) fields.isSound = false
+  }
+  return fields
+}
+
+/** `false` where the field cannot be accepted. */
+function readField(fields: Fields, name: string, value: string): boolean {
+  // By length first: most fields are none of these.
+  switch (name.length) {
+    case 4:
+      if (!equalsIgnoreCase(name, 'host')) return true
+      fields.host = value
+      return ++fields.hosts === 1
+    case 6:
+      if (!equalsIgnoreCase(name, 'expect')) return true
+      fields.expectsContinue = true
+      return equalsIgnoreCase(value, '100-continue')
+    case 7:
+      if (equalsIgnoreCase(name, 'upgrade')) fields.hasUpgrade = true
+      return true
+    case 14:
+      if (!equalsIgnoreCase(name, 'content-length')) return true
+      fields.contentLength = parseLength(value)
+      return ++fields.lengths === 1 && fields.contentLength >= 0
+    case 17:
+      if (!equalsIgnoreCase(name, 'transfer-encoding')) return true
+      return ++fields.encodings === 1 && equalsIgnoreCase(value, 'chunked')
+    default:
+      return true
+  }
+}
+
+/** Whether it is beyond doubt where the message ends. */
+function isFramed(fields: Fields, httpVersion: string): boolean {
+  if (fields.encodings === 0) return true
+  return fields.lengths === 0 && httpVersion === '1.1'
+}
+
+/** The host to route by; `undefined` where the request does not name exactly one. */
+function resolveHost(fields: Fields, target: Target, httpVersion: string): string | undefined {
+  if (fields.hosts === 0) {
+    if (httpVersion !== '1.0') return undefined
+    return target.authority === '' ? '' : parseHost(target.authority)
+  }
+  const isSame = target.authority === '' || equalsIgnoreCase(target.authority, fields.host.toLowerCase())
+  return isSame ? parseHost(fields.host) : undefined
+}
+
+function asksWebSocket(rawHeaders: RawHeaders): boolean {
+  return (
+    equalsIgnoreCase(joinFields(rawHeaders, 'upgrade'), 'websocket') &&
+    hasListItem(joinFields(rawHeaders, 'connection'), 'upgrade')
+  )
+}
+
+function isToken(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    if (TOKEN_CHARACTERS[text.charCodeAt(i)] !== 1) return false
+  }
+  return text !== ''
+}
+
+/** No control characters but the tab. */
+function isFieldValue(value: string): boolean {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i)
+    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) return false
+  }
+  return true
+}
+
+/** Digits only, so that no sign, list or space passes; -1 for anything else. */
+function parseLength(value: string): number {
+  if (value === '' || value.length > LENGTH_DIGITS_MAX) return -1
+  let length = 0
+  for (let i = 0; i < value.length; i++) {
+    const digit = value.charCodeAt(i) - 0x30
+    if (digit < 0 || digit > 9) return -1
+    length = length * 10 + digit
+  }
+  return length
+}
+
+function listTokenCharacters(): Uint8Array {
+  const table = new Uint8Array(256)
+  const characters = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+  for (const character of characters) table[character.charCodeAt(0)] = 1
+  return table
+}
+
+function toFault(code: GatewayErrorCode, allow?: string): HeadFault {
+  return { kind: 'fault', code, allow }
+}

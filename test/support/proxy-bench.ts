@@ -1,0 +1,31 @@
+import { afterEach, expect } from 'vitest'
+import type { ProxyUnderTest } from '../integration/proxy-behaviour.ts'
+import { useCleanup } from './cleanup.ts'
+import type { GatewaySettings, TestGateway } from './proxy-gateway.ts'
+import { connectRaw, type RawClient } from './raw-client.ts'
+import type { Upstream } from './upstreams.ts'
+
+/** The usual set-up of a test: an upstream, a gateway before it, clients; all closed afterwards. */
+export function useProxy({ startGateway }: ProxyUnderTest) {
+  const cleanup = useCleanup()
+  const gateways: TestGateway[] = []
+
+  afterEach(() => {
+    // Whatever a test did to it, the gateway itself never failed.
+    for (const gateway of gateways.splice(0)) expect(gateway.errors).toEqual([])
+  })
+
+  return {
+    upstream: <T extends Upstream>(opening: Promise<T>): Promise<T> => cleanup.open(opening),
+    gateway: async (settings: GatewaySettings): Promise<TestGateway> => {
+      const gateway = await cleanup.open(startGateway(settings))
+      gateways.push(gateway)
+      return gateway
+    },
+    client: (gateway: TestGateway, options?: { readonly allowHalfOpen?: boolean }): RawClient => {
+      const client = connectRaw(gateway.port, options)
+      cleanup.later(() => client.destroy())
+      return client
+    },
+  }
+}

@@ -1,0 +1,145 @@
+import { createHash, randomUUID } from 'node:crypto'
+import type { CheckKey } from '../../src/app/check-key.ts'
+import { configSchema } from '../../src/config/schema.ts'
+import { compileTrustedProxies } from '../../src/data-plane/client-address.ts'
+import type { Plan } from '../../src/data-plane/exchange.ts'
+import { openFront } from '../../src/data-plane/front/node-http.ts'
+import { createPipeline } from '../../src/data-plane/pipeline.ts'
+import { compileRoutes } from '../../src/data-plane/route-table.ts'
+import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
+import type { FinishedExchange, Logger } from '../../src/ports/runtime.ts'
+
+/** The config as in the file; `upstream` is short for the one upstream of most tests. */
+export interface GatewaySettings {
+  readonly upstream?: string | readonly string[]
+  readonly gateway?: object
+  readonly upstreams?: object
+  readonly routes?: readonly object[]
+  readonly checkKey?: CheckKey
+  readonly checkLocally?: CheckKey
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer }
+}
+
+export interface TestGateway {
+  readonly port: number
+  /** Finished exchanges, in order. */
+  readonly records: FinishedExchange[]
+  /** Logged errors: tests of good behaviour expect none. */
+  readonly errors: unknown[]
+  reload(settings: GatewaySettings): Promise<void>
+  close(graceMs?: number): Promise<void>
+}
+
+export type StartGateway = (settings: GatewaySettings) => Promise<TestGateway>
+
+export const TOKEN = 'good_token'
+export const KSID = 'ks_test'
+
+export function hashToken(token: string): string {
+  return createHash('sha256').update(Buffer.from(token, 'latin1')).digest('hex')
+}
+
+/** Knows one token, without a limit. */
+export const checkOneToken: CheckKey = (tokenHash) =>
+  tokenHash === hashToken(TOKEN)
+    ? { kind: 'allowed', kid: 'k_1', ksid: KSID, limit: undefined, remaining: 0, lastRefilledMs: 0, nowMs: 0 }
+    : { kind: 'unknown' }
+
+/** The node:http front with undici behind it. */
+export const startNodeGateway: StartGateway = async (settings) => {
+  const records: FinishedExchange[] = []
+  const errors: unknown[] = []
+  const config = parseConfig(settings)
+  let plan = createPlan(settings)
+  const pipeline = createPipeline(
+    {
+      checkKey: settings.checkKey ?? checkOneToken,
+      checkLocally: settings.checkLocally,
+      hashToken,
+      recorder: { record: (exchange) => records.push(toRecord(exchange)) },
+      clock: { bucketMs: () => Date.now(), wallMs: () => Date.now() },
+      createRequestId: randomUUID,
+      logger: collectErrors(errors),
+    },
+    plan,
+  )
+  const { gateway } = config
+  const front = await openFront({
+    handler: pipeline,
+    host: '127.0.0.1',
+    port: 0,
+    reusePort: false,
+    tls: settings.tls,
+    headLimits: plan.headLimits,
+    headerBytesMax: gateway.max_header_bytes,
+    headersTimeoutMs: gateway.timeouts.headers,
+    idleTimeoutMs: gateway.timeouts.idle,
+    bodyTimeoutMs: gateway.timeouts.body,
+    onConnections: () => {},
+  })
+  return {
+    port: front.address.port,
+    records,
+    errors,
+    reload: async (next) => {
+      const { upstreams } = plan
+      plan = createPlan(next)
+      pipeline.replace(plan)
+      await upstreams.close()
+    },
+    close: async (graceMs = 0) => {
+      await front.close(graceMs)
+      await plan.upstreams.close()
+    },
+  }
+}
+
+function parseConfig(settings: GatewaySettings) {
+  const { upstream, upstreams, routes, gateway } = settings
+  const targets = typeof upstream === 'string' ? [upstream] : upstream
+  return configSchema.parse({
+    gateway: gateway ?? {},
+    upstreams: upstreams ?? { main: { targets } },
+    routes: routes ?? [{ name: 'main', upstream: 'main' }],
+  })
+}
+
+function createPlan(settings: GatewaySettings): Plan {
+  const config = parseConfig(settings)
+  return {
+    routes: compileRoutes(config),
+    upstreams: createUpstreams(config),
+    trustedProxies: compileTrustedProxies(config.gateway.trusted_proxies),
+    headLimits: { headersMax: config.gateway.max_headers, targetBytesMax: config.gateway.max_target_bytes },
+  }
+}
+
+/** The pipeline may reuse the object. */
+function toRecord(exchange: FinishedExchange): FinishedExchange {
+  const { routeId, routeName, decision, status, method, path, startMs, durationMs } = exchange
+  const { upstreamName, upstreamId, upstreamMs, bytesIn, bytesOut, requestId, kid, remoteAddress, aborted } =
+    exchange
+  return {
+    ...{ routeId, routeName, decision, status, method, path, startMs, durationMs },
+    ...{ upstreamName, upstreamId, upstreamMs, bytesIn, bytesOut, requestId, kid, remoteAddress, aborted },
+  }
+}
+
+function collectErrors(errors: unknown[]): Logger {
+  const ignore = () => {}
+  return {
+    debug: ignore,
+    info: ignore,
+    warn: ignore,
+    error: (message, fields) => errors.push([message, fields]),
+  }
+}
+
+/** Resolves once the condition holds; fails after ten seconds. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + 10_000
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`never: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
