@@ -12,7 +12,7 @@ export function createTempDirectory(): { readonly directory: string; remove(): v
   return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) }
 }
 
-export function spawnStorage(options: StorageOptions): Worker {
+function spawnStorage(options: StorageOptions): Worker {
   return new Worker(new URL('../../src/storage-worker.ts', import.meta.url), { workerData: options })
 }
 

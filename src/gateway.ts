@@ -1,0 +1,268 @@
+import { createServer } from 'node:net'
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { createCheckKey } from './app/check-key.ts'
+import { applyDeclaredKeyspaces } from './app/keyspaces.ts'
+import type { Config } from './config/schema.ts'
+import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
+import type { Clock, Logger } from './ports/runtime.ts'
+import type { KeyStore } from './ports/stores.ts'
+import { type EmbeddedStore, openEmbeddedStore } from './stores/embedded/store.ts'
+import { createCounters, createNames, type MetricNames } from './telemetry/counters.ts'
+import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
+import { extension, startThreads, type Threads } from './threads.ts'
+
+/**
+ * Composition root of the process: config → stores → planes. The control thread runs here; the
+ * data-plane threads start in worker.ts and the storage thread in storage-worker.ts.
+ */
+export interface Gateway {
+  /** Base URLs of the two listeners. */
+  readonly gatewayUrl: string
+  readonly adminUrl: string
+  readonly keyStore: KeyStore
+  readonly clock: Clock
+  readonly threads: Threads
+  /** Works by the new configuration from the answer on, or not at all: then says why not. */
+  reload(config: Config): Promise<string | undefined>
+  /** Counts a reload whose file could not be read or was not valid. */
+  rejectReload(): void
+  /** Drains and closes. Rejects when the last bucket states could not be written. */
+  stop(): Promise<void>
+}
+
+export interface GatewayOptions {
+  readonly config: Config
+  readonly logger: Logger
+  readonly version: string
+  /** Something is broken beyond repair; the process must end. */
+  readonly onFatal: (error: Error) => void
+}
+
+/** Rejects with an `Error` whose message is for the user: what, where, and what to do. */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { logger, version } = options
+  let config = options.config
+  const anchor = createClockAnchor()
+  const clock = createSystemClock(anchor)
+  const listen = await reserveGatewayPort(config, logger)
+  const names = createNames()
+  const counters = createCounters(listen.threads)
+  const metrics = createMetrics({ counters, names, version, nowMs: clock.wallMs })
+  const store = await openStore(options, { clock, metrics, threads: listen.threads })
+  let threads: Threads
+  let admin: AdminListener
+  try {
+    await applyKeyspaces(store.keyStore, config, { clock, logger })
+    threads = await startThreads({
+      count: listen.threads,
+      start: {
+        config,
+        listen,
+        table: store.memory,
+        counters,
+        names: names.add(listNames(config)),
+        clock: anchor,
+      },
+      store,
+      logger,
+      onRestart: metrics.countThreadRestart,
+    })
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+  try {
+    admin = await openAdminListener({
+      config: () => config,
+      keyStore: store.keyStore,
+      checkKey: createCheckKey({ records: store.records, buckets: store.table, clock }),
+      clock,
+      random: systemRandom,
+      logger,
+      metrics,
+      readiness: async () => ({
+        ready: threads.count() > 0,
+        checks: { threads: `${threads.count()} of ${listen.threads}` },
+      }),
+      version,
+    })
+  } catch (error) {
+    await threads.close(0)
+    await store.close()
+    throw error
+  }
+
+  return {
+    gatewayUrl: toUrl(listen.host, threads.port, config.gateway.tls !== undefined),
+    adminUrl: toUrl(admin.address.host, admin.address.port, false),
+    keyStore: store.keyStore,
+    clock,
+    threads,
+
+    async reload(next) {
+      for (const name of listFixedChanges(config, next)) {
+        logger.warn('a changed setting takes effect at the next start', { setting: name })
+      }
+      try {
+        await applyKeyspaces(store.keyStore, next, { clock, logger })
+      } catch (error) {
+        metrics.countReload(false)
+        return error instanceof Error ? error.message : String(error)
+      }
+      const fixed = keepFixed(config, next)
+      const problem = await threads.reload(fixed, names.add(listNames(fixed)))
+      if (problem === undefined) config = fixed
+      metrics.countReload(problem === undefined)
+      return problem
+    },
+
+    rejectReload: () => metrics.countReload(false),
+
+    async stop() {
+      admin.drain()
+      await sleep(config.gateway.shutdown_delay)
+      await threads.close(config.gateway.shutdown_timeout)
+      await admin.close()
+      await store.close()
+    },
+  }
+}
+
+function openStore(
+  { config, logger, onFatal }: GatewayOptions,
+  { clock, metrics, threads }: { readonly clock: Clock; readonly metrics: Metrics; readonly threads: number },
+): Promise<EmbeddedStore> {
+  return openEmbeddedStore({
+    directory: config.store.path,
+    // Room for what every thread may remember, the control thread, and what is about to be freed.
+    slots: Math.max(65_536, config.store.cache_keys * (threads + 2)),
+    keepExpiredMs: config.store.keep_expired,
+    clock,
+    logger,
+    onFatal,
+    spawnStorage: (workerData) =>
+      new Worker(new URL(`./storage-worker${extension()}`, import.meta.url), { workerData, name: 'storage' }),
+    onFlush: ({ ok, durationMs }) => {
+      metrics.setStoreUp(ok)
+      if (ok) metrics.setFlushSeconds(durationMs / 1000)
+    },
+  })
+}
+
+async function applyKeyspaces(
+  keyStore: KeyStore,
+  config: Config,
+  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+): Promise<void> {
+  const { created, updated } = await applyDeclaredKeyspaces(keyStore, config.keyspaces, clock)
+  if (created.length > 0) logger.info('declared keyspaces created', { ksids: created })
+  if (updated.length > 0) logger.info('declared keyspaces updated', { ksids: updated })
+}
+
+function listNames(config: Config): MetricNames {
+  return { routes: config.routes.map((route) => route.name), upstreams: Object.keys(config.upstreams) }
+}
+
+/** Settings of the listener and of the store that a running process cannot change. */
+const FIXED_GATEWAY_SETTINGS = [
+  'listen',
+  'workers',
+  'engine',
+  'share_port',
+  'tls',
+  'timeouts',
+  'max_header_bytes',
+  'max_headers',
+] as const
+
+function listFixedChanges(from: Config, to: Config): string[] {
+  const isChanged = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b)
+  const changes: string[] = FIXED_GATEWAY_SETTINGS.filter((name) =>
+    isChanged(from.gateway[name], to.gateway[name]),
+  ).map((name) => `gateway.${name}`)
+  if (isChanged(from.admin.listen, to.admin.listen)) changes.push('admin.listen')
+  if (isChanged(from.store, to.store)) changes.push('store')
+  return changes
+}
+
+function keepFixed(from: Config, to: Config): Config {
+  const fixed = Object.fromEntries(FIXED_GATEWAY_SETTINGS.map((name) => [name, from.gateway[name]]))
+  return {
+    ...to,
+    gateway: { ...to.gateway, ...fixed },
+    admin: { ...to.admin, listen: from.admin.listen },
+    store: from.store,
+  }
+}
+
+interface ReservedPort {
+  readonly host: string
+  readonly port: number
+  readonly reusePort: boolean
+  readonly threads: number
+}
+
+/**
+ * Finds out whether the gateway's port is free, and which one it is where any will do. It is bound
+ * without `reusePort` first: with it, a second process would get a share of the connections instead
+ * of an error. Platforms without `reusePort` get one thread.
+ */
+async function reserveGatewayPort(config: Config, logger: Logger): Promise<ReservedPort> {
+  const { listen, workers, share_port } = config.gateway
+  let threads = workers === 'auto' ? availableParallelism() : workers
+  if (threads > 1 && !(await canSharePort())) {
+    logger.warn('this platform cannot share a port between threads; the gateway runs with one', {
+      wanted: threads,
+    })
+    threads = 1
+  }
+  if (share_port && listen.port !== 0) return { ...listen, reusePort: true, threads }
+  const port = await bindOnce(listen.host, listen.port, false)
+  return { host: listen.host, port, reusePort: threads > 1 || share_port, threads }
+}
+
+async function canSharePort(): Promise<boolean> {
+  try {
+    await bindOnce('127.0.0.1', 0, true)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function bindOnce(host: string, port: number, reusePort: boolean): Promise<number> {
+  const server = createServer()
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(new Error(explainBind(error, host, port), { cause: error })),
+    )
+    server.listen({ host, port, reusePort }, () => {
+      const address = server.address()
+      const bound = typeof address === 'object' && address !== null ? address.port : port
+      server.close(() => resolve(bound))
+    })
+  })
+}
+
+function explainBind(error: NodeJS.ErrnoException, host: string, port: number): string {
+  const where = `gateway.listen ${host}:${port}`
+  if (error.code === 'EADDRINUSE') {
+    return `${where} is in use by another process. Stop that one, or choose another port. (gateway.share_port: true lets processes share it.)`
+  }
+  if (error.code === 'EACCES')
+    return `${where} needs more rights: choose a port from 1024, or give the process CAP_NET_BIND_SERVICE.`
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+    return `${where} is no address of this machine.`
+  return `${where} cannot be opened: ${error.message}`
+}
+
+function toUrl(host: string, port: number, isSecure: boolean): string {
+  const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host
+  return `${isSecure ? 'https' : 'http'}://${shown}:${port}`
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

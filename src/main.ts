@@ -1,0 +1,238 @@
+import { get } from 'node:http'
+import { parseArgs } from 'node:util'
+import packageJson from '../package.json' with { type: 'json' }
+import { createAdminServiceKey } from './app/service-keys.ts'
+import { toJsonSchema } from './config/json-schema.ts'
+import { loadConfig } from './config/load.ts'
+import { formatProblem, type Problem } from './config/problem.ts'
+import type { Config } from './config/schema.ts'
+import { runDemo } from './demo.ts'
+import { type Gateway, startGateway } from './gateway.ts'
+import { openOfflineStore } from './stores/embedded/offline.ts'
+import { createLogger } from './telemetry/logger.ts'
+import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
+
+/** The command line: contract section 2. Only this file reads arguments, signals and sets exit codes. */
+
+const USAGE = `dripgate ${packageJson.version}: a reverse-proxy rate-limiting gateway
+
+Usage:
+  dripgate serve   [--config FILE]   run the gateway
+  dripgate check   [--config FILE]   validate the configuration only; exit 0 or 78
+  dripgate schema                    print the JSON Schema of the configuration file
+  dripgate service-keys create [--admin] [--description TEXT] [--config FILE]
+                                     mint a service key straight into the store and print it once
+  dripgate demo                      run the gateway with a demo upstream, keyspace, key and route
+  dripgate health  [--config FILE]   exit 0 if the gateway is ready, else 1
+  dripgate version | help
+
+The configuration is read from --config, else DRIPGATE_CONFIG, else config/gateway.yaml.
+Signals: SIGTERM and SIGINT drain and stop, a second one stops at once; SIGHUP reloads the configuration.
+`
+
+const EXIT_FAILURE = 1
+const EXIT_USAGE = 2
+const EXIT_CONFIG = 78
+const HEALTH_TIMEOUT_MS = 3_000
+/** A terminal's Ctrl-C and a launcher may both deliver the same signal. */
+const SAME_SIGNAL_MS = 500
+
+/** Ends the process with a code, after one line that says why. */
+class Exit extends Error {
+  readonly code: number
+
+  constructor(code: number, message = '') {
+    super(message)
+    this.code = code
+  }
+}
+
+try {
+  await main(process.argv.slice(2))
+} catch (error) {
+  if (!(error instanceof Exit)) throw error
+  if (error.message !== '') process.stderr.write(`${error.message}\n`)
+  process.exitCode = error.code
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const { values, positionals } = parseCommandLine(args)
+  const [command = 'help', ...rest] = positionals
+  if (values.help || command === 'help') return void process.stdout.write(USAGE)
+  if (values.version || command === 'version') return void process.stdout.write(`${packageJson.version}\n`)
+  const commandName = [command, ...rest].join(' ')
+  const file = values.config ?? (process.env['DRIPGATE_CONFIG'] || 'config/gateway.yaml')
+  switch (commandName) {
+    case 'serve':
+      return serve(file)
+    case 'check':
+      requireConfig(file)
+      return void process.stdout.write(`${file}: ok\n`)
+    case 'schema':
+      return void process.stdout.write(`${JSON.stringify(toJsonSchema(), null, 2)}\n`)
+    case 'service-keys create':
+      return createServiceKey(file, { admin: values.admin, description: values.description })
+    case 'demo':
+      return demo()
+    case 'health':
+      return checkHealth(file)
+    default:
+      throw new Exit(EXIT_USAGE, `dripgate: unknown command "${commandName}". Try: dripgate help`)
+  }
+}
+
+function parseCommandLine(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        config: { type: 'string', short: 'c' },
+        admin: { type: 'boolean', default: false },
+        description: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+        version: { type: 'boolean', short: 'v', default: false },
+      },
+    })
+  } catch (error) {
+    throw new Exit(EXIT_USAGE, `dripgate: ${toText(error)}. Try: dripgate help`)
+  }
+}
+
+function requireConfig(file: string): Config {
+  const result = loadConfig({ file, env: process.env })
+  if (result.kind === 'ok') return result.config
+  throw new Exit(EXIT_CONFIG, formatProblems(result.problems))
+}
+
+function formatProblems(problems: readonly Problem[]): string {
+  return problems.map(formatProblem).join('\n')
+}
+
+async function serve(file: string): Promise<void> {
+  const config = requireConfig(file)
+  const logger = createLogger({ thread: 'control' })
+  const gateway = await start(config, logger)
+  stopOnSignal(gateway, logger)
+  // One after the other, so that the file that was read last is the one in force.
+  let reloading = Promise.resolve()
+  process.on('SIGHUP', () => {
+    reloading = reloading.then(() => reload(gateway, file, logger))
+  })
+  logger.info('ready', {
+    gateway: gateway.gatewayUrl,
+    admin: gateway.adminUrl,
+    threads: gateway.threads.count(),
+    config: file,
+    version: packageJson.version,
+    pid: process.pid,
+  })
+}
+
+async function start(config: Config, logger: ReturnType<typeof createLogger>): Promise<Gateway> {
+  const onFatal = (error: Error) => {
+    logger.error('the gateway cannot go on', { error })
+    process.exit(EXIT_FAILURE)
+  }
+  try {
+    return await startGateway({ config, logger, version: packageJson.version, onFatal })
+  } catch (error) {
+    throw new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+  }
+}
+
+async function reload(
+  gateway: Gateway,
+  file: string,
+  logger: ReturnType<typeof createLogger>,
+): Promise<void> {
+  const result = loadConfig({ file, env: process.env })
+  if (result.kind === 'invalid') {
+    gateway.rejectReload()
+    logger.error('the new configuration is not valid; the old one goes on', {
+      problems: result.problems.map((problem) => formatProblem(problem).split('\n', 1)[0]),
+    })
+    return
+  }
+  const problem = await gateway.reload(result.config)
+  if (problem === undefined) logger.info('configuration reloaded', { config: file })
+  else logger.error('the new configuration cannot be used; the old one goes on', { problem })
+}
+
+function stopOnSignal(gateway: Gateway, logger: ReturnType<typeof createLogger>): void {
+  let firstAt = 0
+  const stop = (signal: string) => {
+    if (firstAt > 0) {
+      if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(EXIT_FAILURE)
+      return
+    }
+    firstAt = performance.now()
+    logger.info('stopping', { signal })
+    gateway.stop().then(
+      () => {
+        logger.info('stopped')
+        process.exit(0)
+      },
+      (error: unknown) => {
+        logger.error('the gateway did not stop cleanly', { error })
+        process.exit(EXIT_FAILURE)
+      },
+    )
+  }
+  process.on('SIGTERM', () => stop('SIGTERM'))
+  process.on('SIGINT', () => stop('SIGINT'))
+  // The launcher that started this process is gone, without having passed on a signal.
+  if (process.env['DRIPGATE_LAUNCHER'] === '1') process.once('disconnect', () => stop('disconnect'))
+}
+
+async function demo(): Promise<void> {
+  const logger = createLogger({ thread: 'control', level: 'warn' })
+  const { gateway, upstream } = await runDemo({
+    requireConfig,
+    start: (config) => start(config, logger),
+    print: (text) => process.stdout.write(text),
+  }).catch((error: unknown) => {
+    throw error instanceof Exit ? error : new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+  })
+  stopOnSignal({ ...gateway, stop: () => gateway.stop().finally(() => upstream.close()) }, logger)
+}
+
+async function createServiceKey(
+  file: string,
+  options: { readonly admin: boolean; readonly description: string | undefined },
+): Promise<void> {
+  const config = requireConfig(file)
+  try {
+    const keyStore = openOfflineStore(config.store.path)
+    const deps = { keyStore, clock: createSystemClock(createClockAnchor()), random: systemRandom }
+    const description = options.description ?? 'created by the command line'
+    const created = await createAdminServiceKey(deps, { admin: options.admin, description })
+    keyStore.close()
+    process.stderr.write(`Service key ${created.skid} created. Its token is shown only this once:\n`)
+    process.stdout.write(`${created.token}\n`)
+  } catch (error) {
+    throw new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+  }
+}
+
+async function checkHealth(file: string): Promise<void> {
+  const { host, port } = requireConfig(file).admin.listen
+  const reachable = host === '0.0.0.0' || host === '::' ? 'localhost' : host
+  const status = await new Promise<number | string>((resolve) => {
+    const request = get(
+      { host: reachable, port, path: '/readyz', timeout: HEALTH_TIMEOUT_MS },
+      (response) => {
+        response.resume()
+        resolve(response.statusCode ?? 0)
+      },
+    )
+    request.on('timeout', () => request.destroy(new Error(`no answer within ${HEALTH_TIMEOUT_MS} ms`)))
+    request.on('error', (error) => resolve(error.message))
+  })
+  if (status !== 200) throw new Exit(EXIT_FAILURE, `not ready: http://${reachable}:${port}/readyz: ${status}`)
+  process.stdout.write('ready\n')
+}
+
+function toText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

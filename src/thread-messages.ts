@@ -1,0 +1,33 @@
+import type { Config } from './config/schema.ts'
+import type { FromDirectory, ToDirectory } from './stores/embedded/messages.ts'
+import type { TableMemory } from './stores/embedded/shared-table.ts'
+import type { Counters, MetricNames } from './telemetry/counters.ts'
+import type { ClockAnchor } from './telemetry/system-clock.ts'
+
+/** What the control thread and a data-plane thread say to each other. */
+
+export interface ThreadStart {
+  /** From 0. */
+  readonly index: number
+  readonly config: Config
+  /** Resolved: port 0 has become a real port. */
+  readonly listen: { readonly host: string; readonly port: number; readonly reusePort: boolean }
+  readonly table: TableMemory
+  readonly counters: Counters
+  readonly names: MetricNames
+  readonly clock: ClockAnchor
+}
+
+export type ToThread =
+  | FromDirectory
+  | { readonly kind: 'reload'; readonly id: number; readonly config: Config; readonly names: MetricNames }
+  /** Finish what runs, for at most `graceMs`, and answer `closed`. */
+  | { readonly kind: 'close'; readonly graceMs: number }
+
+export type FromThread =
+  | ToDirectory
+  | { readonly kind: 'listening'; readonly port: number }
+  /** The message is for the user. */
+  | { readonly kind: 'listen-failed'; readonly message: string }
+  | { readonly kind: 'reloaded'; readonly id: number; readonly problem: string | undefined }
+  | { readonly kind: 'closed' }
