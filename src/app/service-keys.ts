@@ -20,7 +20,7 @@ export interface ServiceKeyView {
 }
 
 /** Reserved for the token of the configuration: no stored service key ever has it. */
-export const ROOT_SKID = 'sk_root'
+const ROOT_SKID = 'sk_root'
 
 /** Acts for whoever presents `admin.root_token`. It is in no store and in no list. */
 const ROOT_SERVICE_KEY: ServiceKey = {

@@ -48,7 +48,7 @@ function wholeNumber(max: number) {
     .overwrite((value) => value + 0)
 }
 
-export function optionalNumber(max: number) {
+function optionalNumber(max: number) {
   return wholeNumber(max)
     .nullish()
     .transform((value) => value ?? 0)

@@ -8,7 +8,7 @@ import { z } from 'zod'
 const rfc3339 = z.string().regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/)
 const count = z.int().min(0)
 
-export const rateLimitResult = z.object({ limit: count, refill_rate: count, refill_interval: count })
+const rateLimitResult = z.object({ limit: count, refill_rate: count, refill_interval: count })
 
 export const keyResult = z.object({
   kid: z.string(),
@@ -31,7 +31,7 @@ export const keyspaceResult = z.object({
   require_expiration: z.boolean().optional().describe('Absent where it is false.'),
 })
 
-export const policyResult = z.object({ read: z.boolean(), write: z.boolean() })
+const policyResult = z.object({ read: z.boolean(), write: z.boolean() })
 
 export const serviceKeyResult = z.object({
   skid: z.string(),

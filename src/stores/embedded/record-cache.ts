@@ -22,6 +22,7 @@ export interface RecordCacheOptions {
 const WAITING_MAX = 65_536
 const TOKENS_PER_MESSAGE = 256
 const ANSWER_TIMEOUT_MS = 2_000
+const PARTS_MAX = 4_096
 /**
  * An unknown token stays unknown: tokens are minted from 32 random bytes. The time only bounds the
  * surprise after someone edits the database by hand.
@@ -43,6 +44,7 @@ export class RecordCache implements RecordSource<TableRecord> {
   readonly #known: BoundedMap<TableRecord>
   readonly #unknownSince: BoundedMap<number>
   readonly #post: (message: ToDirectory) => void
+  readonly #parts = new Map<string, Pick<TableRecord, 'ksid' | 'limit'>>()
   readonly #waiters = new Map<string, Waiter>()
   readonly #questions = new Map<number, Question>()
   readonly #timer: NodeJS.Timeout
@@ -121,10 +123,27 @@ export class RecordCache implements RecordSource<TableRecord> {
   }
 
   #learn(tokenHash: string, record: TableRecord | undefined): void {
-    if (record !== undefined) this.#known.set(tokenHash, record)
+    const shared = record && this.#share(record)
+    if (shared !== undefined) this.#known.set(tokenHash, shared)
     else this.#unknownSince.set(tokenHash, performance.now())
-    this.#waiters.get(tokenHash)?.resolve(record)
+    this.#waiters.get(tokenHash)?.resolve(shared)
     this.#waiters.delete(tokenHash)
+  }
+
+  /**
+   * Every message brings copies of its own. Keys of a keyspace mostly have the same limit, so one
+   * object serves them all, and what others derive from a limit is found again.
+   */
+  #share(record: TableRecord): TableRecord {
+    if (this.#parts.size >= PARTS_MAX) this.#parts.clear()
+    const { ksid, limit } = record
+    const name = `${ksid} ${limit?.capacity} ${limit?.rate} ${limit?.intervalMs}`
+    let parts = this.#parts.get(name)
+    if (parts === undefined) {
+      parts = { ksid, limit }
+      this.#parts.set(name, parts)
+    }
+    return { ...record, ...parts }
   }
 
   #fail(tokenHash: string, internal: string): void {
