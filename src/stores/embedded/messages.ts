@@ -1,5 +1,5 @@
 import type { RpcErrorCode } from '../../domain/errors.ts'
-import type { TableMemory, TableRecord } from './shared-table.ts'
+import type { SlotState, TableMemory, TableRecord } from './shared-table.ts'
 import type { Writer } from './writer.ts'
 
 /** What the control thread, the storage thread and the data-plane threads say to each other. */
@@ -17,13 +17,16 @@ export interface StorageOptions {
 
 export type ToStorage =
   | { readonly kind: 'job'; readonly id: number; readonly name: JobName; readonly params: readonly unknown[] }
-  | { readonly kind: 'stop' }
+  /** The answer to `drained`: the states of ended slots that the database does not have. */
+  | { readonly kind: 'flush'; readonly ended: readonly SlotState[] }
+  | { readonly kind: 'stop'; readonly ended: readonly SlotState[] }
 
 export type FromStorage =
   | { readonly kind: 'opened' }
   | { readonly kind: 'open-failed'; readonly message: string }
   | { readonly kind: 'done'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'failed'; readonly id: number; readonly code: RpcErrorCode; readonly internal: string }
+  | { readonly kind: 'drained' }
   | { readonly kind: 'flushed'; readonly states: number; readonly durationMs: number }
   | { readonly kind: 'flush-failed'; readonly internal: string }
   | { readonly kind: 'swept'; readonly seqs: readonly number[] }

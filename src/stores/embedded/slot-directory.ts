@@ -125,20 +125,14 @@ export class SlotDirectory {
     }
   }
 
-  /** States that the database does not have yet. Confirm each with `written`. */
+  /** States of ended slots that the database does not have yet; tell `written` when it has them. */
   unwritten(): SlotState[] {
     return Array.from(this.#ended.values(), (ended) => ended.state)
   }
 
-  /**
-   * The database has these states. A key that was opened again meanwhile is marked changed, as
-   * this write may have come after a newer one by the flusher.
-   */
   written(states: readonly SlotState[]): void {
     for (const state of states) {
       if (this.#ended.get(state.seq)?.state === state) this.#ended.delete(state.seq)
-      const slot = this.#slotOf.get(state.seq)
-      if (slot !== undefined) this.#table.markDirty(slot)
     }
   }
 

@@ -12,6 +12,7 @@ import { createWriter, primaryCode, type Writer } from './writer.ts'
  * transaction. A job is answered after its commit has reached the disk.
  */
 
+type DrainedState = SlotState & { readonly slot: number }
 type Job = Extract<ToStorage, { kind: 'job' }>
 type Outcome = Extract<FromStorage, { kind: 'done' | 'failed' }>
 
@@ -34,6 +35,9 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
   const writer = createWriter(database)
   const table = new SharedTable(options.table)
   const queue: Job[] = []
+  /** Changed states that a flush has read and not yet written. */
+  let drained: DrainedState[] | undefined
+  let flushBeganAt = 0
   let isCommitPlanned = false
 
   port.on('message', (message: ToStorage) => {
@@ -42,11 +46,14 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
         queue.push(message)
         planCommit()
         return
+      case 'flush':
+        void finishFlush(message.ended)
+        return
       case 'stop':
-        stop()
+        stop(message.ended)
     }
   })
-  const flushTimer = setInterval(flush, options.flushIntervalMs)
+  const flushTimer = setInterval(beginFlush, options.flushIntervalMs)
   const sweepTimer = setInterval(sweep, SWEEP_INTERVAL_MS)
   post({ kind: 'opened' })
 
@@ -60,32 +67,36 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     })
   }
 
-  /** Gives false when states are left that could not be written. */
-  function flush(): boolean {
-    const startedAt = performance.now()
-    let states = 0
-    const chunk: (SlotState & { readonly slot: number })[] = []
-    try {
-      for (const state of table.drainDirty()) {
-        chunk.push(state)
-        if (chunk.length < STATES_PER_COMMIT) continue
-        states += writeStates(chunk)
-      }
-      states += writeStates(chunk)
-    } catch (error) {
-      for (const { slot } of chunk) table.markDirty(slot)
-      post({ kind: 'flush-failed', internal: errorText(error) })
-      return false
-    }
-    if (states > 0) post({ kind: 'flushed', states, durationMs: performance.now() - startedAt })
-    return true
+  /**
+   * Reads what changed, then asks the control thread for the final states of slots that have ended
+   * since the flush before: a slot that ended before it was read here is among them. So a flush
+   * covers all that was spent before it began.
+   */
+  function beginFlush(): void {
+    if (drained !== undefined) return
+    flushBeganAt = performance.now()
+    drained = [...table.drainDirty()]
+    post({ kind: 'drained' })
   }
 
-  /** Empties `chunk` once it is on disk. */
-  function writeStates(chunk: SlotState[]): number {
-    if (chunk.length === 0) return 0
-    inTransaction(database, () => writer.putBuckets(chunk))
-    return chunk.splice(0).length
+  /** Writes piece by piece, with room for jobs between the pieces. */
+  async function finishFlush(ended: readonly SlotState[]): Promise<void> {
+    const states: SlotState[] = [...(drained ?? []), ...ended]
+    try {
+      for (let start = 0; start < states.length; start += STATES_PER_COMMIT) {
+        if (start > 0) await new Promise((resolve) => setImmediate(resolve))
+        writeStates(states.slice(start, start + STATES_PER_COMMIT))
+      }
+      post({ kind: 'flushed', states: states.length, durationMs: performance.now() - flushBeganAt })
+    } catch (error) {
+      for (const { slot } of drained ?? []) table.markDirty(slot)
+      post({ kind: 'flush-failed', internal: errorText(error) })
+    }
+    drained = undefined
+  }
+
+  function writeStates(states: readonly SlotState[]): void {
+    if (states.length > 0) inTransaction(database, () => writer.putBuckets(states))
   }
 
   function sweep(): void {
@@ -99,13 +110,19 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     }
   }
 
-  function stop(): void {
+  function stop(ended: readonly SlotState[]): void {
     clearInterval(flushTimer)
     clearInterval(sweepTimer)
     while (queue.length > 0) {
       for (const outcome of commitJobs(database, writer, queue.splice(0, JOBS_PER_COMMIT))) post(outcome)
     }
-    const isComplete = flush()
+    let isComplete = true
+    try {
+      writeStates([...(drained ?? []), ...table.drainDirty(), ...ended])
+    } catch (error) {
+      isComplete = false
+      post({ kind: 'flush-failed', internal: errorText(error) })
+    }
     // Closing the last connection folds the write-ahead log into the database.
     database.close()
     post({ kind: 'stopped', isComplete })

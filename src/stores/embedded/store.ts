@@ -6,7 +6,13 @@ import { type DirectoryLock, errorText, lockDirectory, openReader, StoreOpenErro
 import { createKeyReader, type KeyReader } from './key-reader.ts'
 import { createKeyStore } from './key-store.ts'
 import type { FromDirectory, FromStorage, StorageOptions, ToDirectory, ToStorage } from './messages.ts'
-import { createTableMemory, SharedTable, type TableMemory, type TableRecord } from './shared-table.ts'
+import {
+  createTableMemory,
+  SharedTable,
+  type SlotState,
+  type TableMemory,
+  type TableRecord,
+} from './shared-table.ts'
 import { SlotDirectory } from './slot-directory.ts'
 import { StorageClient } from './storage-client.ts'
 
@@ -75,6 +81,9 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   const opened = Promise.withResolvers<void>()
   const stopped = Promise.withResolvers<void>()
   let isStopping = false
+  /** The states of ended slots that the running flush writes. */
+  let flushing: SlotState[] = []
+  let isFailing = false
 
   worker.on('message', (message: FromStorage) => {
     switch (message.kind) {
@@ -85,10 +94,20 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
       case 'done':
       case 'failed':
         return storage.settle(message)
+      case 'drained':
+        flushing = directory.unwritten()
+        return post({ kind: 'flush', ended: flushing })
       case 'flushed':
+        directory.written(flushing)
+        if (isFailing) logger.info('bucket states can be written down again')
+        isFailing = false
         return options.onFlush?.({ ok: true, states: message.states, durationMs: message.durationMs })
       case 'flush-failed':
-        logger.error('bucket states could not be written down', { internal: message.internal })
+        // Once, not four times a second; the metric tells how long it lasts.
+        if (!isFailing) {
+          logger.error('bucket states cannot be written down; checks go on', { internal: message.internal })
+        }
+        isFailing = true
         return options.onFlush?.({ ok: false, states: 0, durationMs: 0 })
       case 'swept':
         for (const seq of message.seqs) directory.drop(seq)
@@ -114,24 +133,6 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
 
   const connection: DatabaseSync = openReader(options.directory)
   const reader = createKeyReader(connection)
-  const timer = setInterval(() => void writeEnded(), FLUSH_INTERVAL_MS)
-  let isWriting = false
-
-  /** Hands the states of ended slots to the storage thread; tried again at the next turn if it fails. */
-  async function writeEnded(): Promise<void> {
-    const states = directory.unwritten()
-    if (states.length === 0 || isWriting) return
-    isWriting = true
-    try {
-      await storage.run('putBuckets', states)
-      directory.written(states)
-    } catch (error) {
-      logger.error('bucket states could not be written down', { internal: errorText(error) })
-    } finally {
-      isWriting = false
-    }
-  }
-
   return {
     keyStore: createKeyStore({ reader, storage, directory, clock }),
     records: { find: (tokenHash) => findRecord(reader, directory, tokenHash), forget: () => {} },
@@ -152,12 +153,10 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
     },
 
     async close() {
-      clearInterval(timer)
-      await writeEnded()
       isStopping = true
       // The last connection to close folds the log into the database, and this one cannot.
       connection.close()
-      post({ kind: 'stop' })
+      post({ kind: 'stop', ended: directory.unwritten() })
       const timeout = setTimeout(
         () => stopped.reject(new Error('the storage thread does not stop')),
         CLOSE_TIMEOUT_MS,
