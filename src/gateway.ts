@@ -1,10 +1,13 @@
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { createCheckKey } from './app/check-key.ts'
 import { applyDeclaredKeyspaces } from './app/keyspaces.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
+import { errorText } from './domain/errors.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
 import { type EmbeddedStore, openEmbeddedStore } from './stores/embedded/store.ts'
@@ -60,6 +63,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       start: {
         config,
         listen,
+        tls: readTls(config),
         table: store.memory,
         counters,
         names: names.add(listNames(config)),
@@ -94,6 +98,24 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     throw error
   }
 
+  /** All or nothing: gives what stands in the way, and then the old configuration goes on. */
+  async function swap(next: Config): Promise<string | undefined> {
+    const problem = await threads.prepare(next, names.add(listNames(next)))
+    if (problem === undefined) {
+      try {
+        await applyKeyspaces(store.keyStore, next, { clock, logger })
+        await threads.commit()
+        config = next
+        return undefined
+      } catch (error) {
+        threads.abandon()
+        return errorText(error)
+      }
+    }
+    threads.abandon()
+    return problem
+  }
+
   return {
     gatewayUrl: toUrl(listen.host, threads.port, config.gateway.tls !== undefined),
     adminUrl: toUrl(admin.address.host, admin.address.port, false),
@@ -105,15 +127,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       for (const name of listFixedChanges(config, next)) {
         logger.warn('a changed setting takes effect at the next start', { setting: name })
       }
-      try {
-        await applyKeyspaces(store.keyStore, next, { clock, logger })
-      } catch (error) {
-        metrics.countReload(false)
-        return error instanceof Error ? error.message : String(error)
-      }
       const fixed = keepFixed(config, next)
-      const problem = await threads.reload(fixed, names.add(listNames(fixed)))
-      if (problem === undefined) config = fixed
+      const problem = await swap(fixed)
       metrics.countReload(problem === undefined)
       return problem
     },
@@ -159,6 +174,25 @@ async function applyKeyspaces(
   const { created, updated } = await applyDeclaredKeyspaces(keyStore, config.keyspaces, clock)
   if (created.length > 0) logger.info('declared keyspaces created', { ksids: created })
   if (updated.length > 0) logger.info('declared keyspaces updated', { ksids: updated })
+  await warnOfMissingKeyspaces(keyStore, config, logger)
+}
+
+function readTls(config: Config): { cert: string; key: string } | undefined {
+  const { tls } = config.gateway
+  return tls && { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') }
+}
+
+/** A key of such a keyspace cannot exist; mostly it is a typing error. */
+async function warnOfMissingKeyspaces(keyStore: KeyStore, config: Config, logger: Logger): Promise<void> {
+  for (const route of config.routes) {
+    for (const ksid of route.keyspaces) {
+      if ((await keyStore.findKeyspace(ksid)) !== undefined) continue
+      logger.warn('a route names a keyspace that does not exist; its requests get 401 until it is created', {
+        route: route.name,
+        ksid,
+      })
+    }
+  }
 }
 
 function listNames(config: Config): MetricNames {
@@ -261,8 +295,4 @@ function explainBind(error: NodeJS.ErrnoException, host: string, port: number): 
 function toUrl(host: string, port: number, isSecure: boolean): string {
   const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host
   return `${isSecure ? 'https' : 'http'}://${shown}:${port}`
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

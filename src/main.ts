@@ -7,6 +7,7 @@ import { loadConfig } from './config/load.ts'
 import { formatProblem, type Problem } from './config/problem.ts'
 import type { Config } from './config/schema.ts'
 import { runDemo } from './demo.ts'
+import { errorText } from './domain/errors.ts'
 import { type Gateway, startGateway } from './gateway.ts'
 import { openOfflineStore } from './stores/embedded/offline.ts'
 import { createLogger } from './telemetry/logger.ts'
@@ -52,7 +53,8 @@ try {
 } catch (error) {
   if (!(error instanceof Exit)) throw error
   if (error.message !== '') process.stderr.write(`${error.message}\n`)
-  process.exitCode = error.code
+  // Not by exitCode: a channel to the launcher would keep the process alive.
+  process.exit(error.code)
 }
 
 async function main(args: readonly string[]): Promise<void> {
@@ -95,7 +97,7 @@ function parseCommandLine(args: readonly string[]) {
       },
     })
   } catch (error) {
-    throw new Exit(EXIT_USAGE, `dripgate: ${toText(error)}. Try: dripgate help`)
+    throw new Exit(EXIT_USAGE, `dripgate: ${errorText(error)}. Try: dripgate help`)
   }
 }
 
@@ -112,12 +114,11 @@ function formatProblems(problems: readonly Problem[]): string {
 async function serve(file: string): Promise<void> {
   const config = requireConfig(file)
   const logger = createLogger({ thread: 'control' })
+  const signals = watchSignals()
   const gateway = await start(config, logger)
-  stopOnSignal(gateway, logger)
-  // One after the other, so that the file that was read last is the one in force.
-  let reloading = Promise.resolve()
-  process.on('SIGHUP', () => {
-    reloading = reloading.then(() => reload(gateway, file, logger))
+  signals.follow({
+    stop: (signal) => stop(gateway, signal, logger),
+    reload: () => reload(gateway, file, logger),
   })
   logger.info('ready', {
     gateway: gateway.gatewayUrl,
@@ -137,7 +138,7 @@ async function start(config: Config, logger: ReturnType<typeof createLogger>): P
   try {
     return await startGateway({ config, logger, version: packageJson.version, onFatal })
   } catch (error) {
-    throw new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+    throw new Exit(EXIT_FAILURE, `dripgate: ${errorText(error)}`)
   }
 }
 
@@ -159,42 +160,63 @@ async function reload(
   else logger.error('the new configuration cannot be used; the old one goes on', { problem })
 }
 
-function stopOnSignal(gateway: Gateway, logger: ReturnType<typeof createLogger>): void {
-  let firstAt = 0
-  const stop = (signal: string) => {
-    if (firstAt > 0) {
-      if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(EXIT_FAILURE)
-      return
+interface Signals {
+  /** Does what was asked for meanwhile, and whatever is from now on. Reloads run one at a time. */
+  follow(actions: { readonly stop: (signal: string) => void; readonly reload: () => Promise<void> }): void
+}
+
+/** From now on no signal ends the process by itself, but a second request to stop does. */
+function watchSignals(): Signals {
+  const { promise: started, resolve: begin } = Promise.withResolvers<Parameters<Signals['follow']>[0]>()
+  let firstStopAt = 0
+  let reloading: Promise<void> = started.then(() => {})
+  const requestStop = (signal: string) => {
+    if (firstStopAt === 0) {
+      firstStopAt = performance.now()
+      void started.then((actions) => actions.stop(signal))
+    } else if (performance.now() - firstStopAt > SAME_SIGNAL_MS) {
+      process.exit(EXIT_FAILURE)
     }
-    firstAt = performance.now()
-    logger.info('stopping', { signal })
-    gateway.stop().then(
-      () => {
-        logger.info('stopped')
-        process.exit(0)
-      },
-      (error: unknown) => {
-        logger.error('the gateway did not stop cleanly', { error })
-        process.exit(EXIT_FAILURE)
-      },
-    )
   }
-  process.on('SIGTERM', () => stop('SIGTERM'))
-  process.on('SIGINT', () => stop('SIGINT'))
+  process.on('SIGTERM', () => requestStop('SIGTERM'))
+  process.on('SIGINT', () => requestStop('SIGINT'))
+  process.on('SIGHUP', () => {
+    reloading = reloading.then(async () => (await started).reload())
+  })
   // The launcher that started this process is gone, without having passed on a signal.
-  if (process.env['DRIPGATE_LAUNCHER'] === '1') process.once('disconnect', () => stop('disconnect'))
+  if (process.env['DRIPGATE_LAUNCHER'] === '1') {
+    process.once('disconnect', () => requestStop('disconnect'))
+    if (!process.connected) requestStop('disconnect')
+  }
+  return { follow: begin }
+}
+
+function stop(gateway: Gateway, signal: string, logger: ReturnType<typeof createLogger>): void {
+  logger.info('stopping', { signal })
+  gateway.stop().then(
+    () => {
+      logger.info('stopped')
+      process.exit(0)
+    },
+    (error: unknown) => {
+      logger.error('the gateway did not stop cleanly', { error })
+      process.exit(EXIT_FAILURE)
+    },
+  )
 }
 
 async function demo(): Promise<void> {
   const logger = createLogger({ thread: 'control', level: 'warn' })
+  const signals = watchSignals()
   const { gateway, upstream } = await runDemo({
     requireConfig,
     start: (config) => start(config, logger),
     print: (text) => process.stdout.write(text),
   }).catch((error: unknown) => {
-    throw error instanceof Exit ? error : new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+    throw error instanceof Exit ? error : new Exit(EXIT_FAILURE, `dripgate: ${errorText(error)}`)
   })
-  stopOnSignal({ ...gateway, stop: () => gateway.stop().finally(() => upstream.close()) }, logger)
+  const demoGateway = { ...gateway, stop: () => gateway.stop().finally(() => upstream.close()) }
+  signals.follow({ stop: (signal) => stop(demoGateway, signal, logger), reload: async () => {} })
 }
 
 async function createServiceKey(
@@ -211,7 +233,7 @@ async function createServiceKey(
     process.stderr.write(`Service key ${created.skid} created. Its token is shown only this once:\n`)
     process.stdout.write(`${created.token}\n`)
   } catch (error) {
-    throw new Exit(EXIT_FAILURE, `dripgate: ${toText(error)}`)
+    throw new Exit(EXIT_FAILURE, `dripgate: ${errorText(error)}`)
   }
 }
 
@@ -231,8 +253,4 @@ async function checkHealth(file: string): Promise<void> {
   })
   if (status !== 200) throw new Exit(EXIT_FAILURE, `not ready: http://${reachable}:${port}/readyz: ${status}`)
   process.stdout.write('ready\n')
-}
-
-function toText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -12,6 +12,8 @@ export interface ThreadStart {
   readonly config: Config
   /** Resolved: port 0 has become a real port. */
   readonly listen: { readonly host: string; readonly port: number; readonly reusePort: boolean }
+  /** Read once by the control thread, so that a thread that is replaced serves the same certificate. */
+  readonly tls: { readonly cert: string; readonly key: string } | undefined
   readonly table: TableMemory
   readonly counters: Counters
   readonly names: MetricNames
@@ -20,7 +22,12 @@ export interface ThreadStart {
 
 export type ToThread =
   | FromDirectory
-  | { readonly kind: 'reload'; readonly id: number; readonly config: Config; readonly names: MetricNames }
+  /** Make ready for a configuration, and answer `prepared`. */
+  | { readonly kind: 'prepare'; readonly config: Config; readonly names: MetricNames }
+  /** Work by what was prepared, and answer `committed`. */
+  | { readonly kind: 'commit' }
+  /** Drop what was prepared. */
+  | { readonly kind: 'abandon' }
   /** Finish what runs, for at most `graceMs`, and answer `closed`. */
   | { readonly kind: 'close'; readonly graceMs: number }
 
@@ -29,5 +36,7 @@ export type FromThread =
   | { readonly kind: 'listening'; readonly port: number }
   /** The message is for the user. */
   | { readonly kind: 'listen-failed'; readonly message: string }
-  | { readonly kind: 'reloaded'; readonly id: number; readonly problem: string | undefined }
+  /** With what is wrong with the configuration, which is then not kept. */
+  | { readonly kind: 'prepared'; readonly problem: string | undefined }
+  | { readonly kind: 'committed' }
   | { readonly kind: 'closed' }

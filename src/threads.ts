@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from './config/schema.ts'
 import type { Logger } from './ports/runtime.ts'
@@ -9,8 +10,15 @@ import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 export interface Threads {
   readonly port: number
   count(): number
-  /** Resolves when every thread works by the new configuration; to what one of them objected to. */
-  reload(config: Config, names: MetricNames): Promise<string | undefined>
+  /**
+   * First half of a reload: every thread makes ready for the configuration and goes on with the old
+   * one. Resolves to what one of them objects to; then nothing has changed.
+   */
+  prepare(config: Config, names: MetricNames): Promise<string | undefined>
+  /** Second half: resolves when every thread, and every one started from now on, works by it. */
+  commit(): Promise<void>
+  /** Drops what was prepared. */
+  abandon(): void
   /** Finishes what runs, for at most `graceMs`. */
   close(graceMs: number): Promise<void>
   /** The running workers, for tests that kill one. */
@@ -26,10 +34,14 @@ export interface ThreadsOptions {
 }
 
 interface Thread {
-  worker: Worker
-  isListening: boolean
   readonly index: number
+  readonly worker: Worker
+  /** Which configuration it was started with, or committed to last. */
+  version: number
+  isListening: boolean
 }
+
+type ReloadAnswer = Extract<FromThread, { kind: 'prepared' | 'committed' }>
 
 const RESTART_DELAY_MS = 50
 const RESTART_DELAY_MS_MAX = 5_000
@@ -42,11 +54,11 @@ const CLOSE_SLACK_MS = 2_000
 /** Rejects with an `Error` for people where the listener cannot be opened. */
 export async function startThreads(options: ThreadsOptions): Promise<Threads> {
   const { store, logger } = options
-  let start = options.start
-  let isClosing = false
-  let lastReload = 0
   const threads: Thread[] = []
-  const reloads = new Map<string, (problem: string | undefined) => void>()
+  let start = options.start
+  let version = 0
+  let prepared: { readonly config: Config; readonly names: MetricNames } | undefined
+  let isClosing = false
 
   /** Resolves when the thread listens; rejects when it cannot, or died before. */
   function run(index: number): Promise<number> {
@@ -55,7 +67,7 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
       workerData: { index, ...start } satisfies ThreadStart,
       name: `data-plane-${index + 1}`,
     })
-    const thread: Thread = { worker, index, isListening: false }
+    const thread: Thread = { worker, index, version, isListening: false }
     threads[index] = thread
     const directory = store.serve({ post: (message) => worker.postMessage(message) })
     const listening = Promise.withResolvers<number>()
@@ -66,14 +78,12 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
         case 'quiescent':
           return directory.receive(message)
         case 'listening':
-          thread.isListening = true
-          return listening.resolve(message.port)
+          return void catchUp(thread).then(() => {
+            thread.isListening = true
+            listening.resolve(message.port)
+          })
         case 'listen-failed':
           return listening.reject(new Error(message.message))
-        case 'reloaded':
-          return reloads.get(`${message.id}/${index}`)?.(message.problem)
-        case 'closed':
-          return
       }
     })
     worker.on('error', (error) => {
@@ -95,12 +105,12 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
 
   async function restart(index: number, code: number, livedMs: number): Promise<void> {
     let delayMs = livedMs > HEALTHY_AFTER_MS ? RESTART_DELAY_MS : RESTART_DELAY_MS * 4
+    logger.error('a data-plane thread ended and is started again', {
+      data_plane: index + 1,
+      exit_code: code,
+    })
+    options.onRestart()
     for (;;) {
-      logger.error('a data-plane thread ended and is started again', {
-        data_plane: index + 1,
-        exit_code: code,
-      })
-      options.onRestart()
       await sleep(delayMs)
       if (isClosing) return
       try {
@@ -113,6 +123,21 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     }
   }
 
+  /** A thread that was being started while the others were reloaded does what they did. */
+  async function catchUp(thread: Thread): Promise<void> {
+    while (thread.version !== version) {
+      const target = version
+      const { config, names } = start
+      await ask(thread, { kind: 'prepare', config, names })
+      await ask(thread, { kind: 'commit' })
+      thread.version = target
+    }
+  }
+
+  function listening(): Thread[] {
+    return threads.filter((thread) => thread.isListening)
+  }
+
   const ports = await Promise.all(Array.from({ length: options.count }, (_, index) => run(index))).catch(
     async (error: unknown) => {
       isClosing = true
@@ -123,73 +148,95 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
 
   return {
     port: ports[0] ?? 0,
-    count: () => threads.filter((thread) => thread.isListening).length,
+    count: () => listening().length,
     workers: () => threads.map((thread) => thread.worker),
 
-    async reload(config, names) {
-      start = { ...start, config, names }
-      const id = ++lastReload
-      const answers = threads
-        .filter((thread) => thread.isListening)
-        .map((thread) => askToReload(thread, { kind: 'reload', id, config, names }))
-      const problems = await Promise.all(answers)
-      return problems.find((problem) => problem !== undefined)
+    async prepare(config, names) {
+      const message: ToThread = { kind: 'prepare', config, names }
+      const answers = await Promise.all(listening().map((thread) => ask(thread, message)))
+      const problem = answers.find((answer) => answer !== undefined)
+      prepared = problem === undefined ? { config, names } : undefined
+      return problem
+    },
+
+    async commit() {
+      if (prepared === undefined) return
+      start = { ...start, ...prepared }
+      prepared = undefined
+      version++
+      const target = version
+      await Promise.all(
+        listening().map(async (thread) => {
+          await ask(thread, { kind: 'commit' })
+          thread.version = target
+        }),
+      )
+    },
+
+    abandon() {
+      prepared = undefined
+      for (const thread of listening()) thread.worker.postMessage({ kind: 'abandon' } satisfies ToThread)
     },
 
     async close(graceMs) {
       isClosing = true
-      await Promise.all(threads.map((thread) => closeThread(thread, graceMs)))
+      await Promise.all(threads.map((thread) => closeThread(thread, graceMs, logger)))
     },
   }
+}
 
-  function askToReload(
-    thread: Thread,
-    message: Extract<ToThread, { kind: 'reload' }>,
-  ): Promise<string | undefined> {
-    const key = `${message.id}/${thread.index}`
-    return new Promise<string | undefined>((resolve) => {
-      const timer = setTimeout(
-        () => resolve(`thread ${thread.index + 1} did not answer in time`),
-        RELOAD_TIMEOUT_MS,
-      )
-      const settle = (problem: string | undefined) => {
-        clearTimeout(timer)
-        resolve(problem)
-      }
-      reloads.set(key, settle)
-      // A thread that dies meanwhile is replaced by one that starts with the new configuration.
-      thread.worker.once('exit', () => settle(undefined))
-      thread.worker.postMessage(message)
-    }).finally(() => reloads.delete(key))
+/**
+ * Half of a reload, one at a time for each thread; resolves to what the thread objects to. One that
+ * dies meanwhile objects to nothing: its successor starts with the configuration in force.
+ */
+async function ask(
+  { worker, index }: Thread,
+  message: Extract<ToThread, { kind: 'prepare' | 'commit' }>,
+): Promise<string | undefined> {
+  const awaited: ReloadAnswer['kind'] = message.kind === 'prepare' ? 'prepared' : 'committed'
+  worker.postMessage(message)
+  const answer = await waitFor(worker, RELOAD_TIMEOUT_MS, (from) => from.kind === awaited)
+  if (answer === 'late') return `data-plane thread ${index + 1} did not answer in time`
+  return answer !== 'gone' && answer.kind === 'prepared' ? answer.problem : undefined
+}
+
+async function closeThread(
+  { worker, index, isListening }: Thread,
+  graceMs: number,
+  logger: Logger,
+): Promise<void> {
+  if (isListening) {
+    worker.postMessage({ kind: 'close', graceMs } satisfies ToThread)
+    const answer = await waitFor(worker, graceMs + CLOSE_SLACK_MS, (from) => from.kind === 'closed')
+    if (answer === 'late') logger.warn('a data-plane thread did not close in time', { data_plane: index + 1 })
   }
+  await worker.terminate()
+}
 
-  async function closeThread(thread: Thread, graceMs: number): Promise<void> {
-    const { worker } = thread
-    if (thread.isListening) {
-      const closed = new Promise<void>((resolve) => {
-        const timer = setTimeout(() => {
-          logger.warn('a data-plane thread did not close in time', { data_plane: thread.index + 1 })
-          resolve()
-        }, graceMs + CLOSE_SLACK_MS)
-        const settle = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-        worker.on('message', (message: FromThread) => message.kind === 'closed' && settle())
-        worker.once('exit', settle)
-      })
-      worker.postMessage({ kind: 'close', graceMs } satisfies ToThread)
-      await closed
+/** The first message that is `wanted`, unless time runs out or the thread ends before. */
+function waitFor(
+  worker: Worker,
+  timeoutMs: number,
+  wanted: (message: FromThread) => boolean,
+): Promise<FromThread | 'late' | 'gone'> {
+  return new Promise((resolve) => {
+    const settle = (outcome: FromThread | 'late' | 'gone') => {
+      clearTimeout(timer)
+      worker.off('message', onMessage)
+      worker.off('exit', onExit)
+      resolve(outcome)
     }
-    await worker.terminate()
-  }
+    const onMessage = (message: FromThread) => {
+      if (wanted(message)) settle(message)
+    }
+    const onExit = () => settle('gone')
+    const timer = setTimeout(() => settle('late'), timeoutMs)
+    worker.on('message', onMessage)
+    worker.on('exit', onExit)
+  })
 }
 
 /** Compiled code starts compiled threads. */
 export function extension(): string {
   return import.meta.filename.endsWith('.ts') ? '.ts' : '.js'
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { createCheckKey } from './app/check-key.ts'
 import { hashByteString } from './app/tokens.ts'
@@ -10,15 +9,23 @@ import { openFront } from './data-plane/front/node-http.ts'
 import { createPipeline } from './data-plane/pipeline.ts'
 import { compileRoutes } from './data-plane/route-table.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
+import { errorText } from './domain/errors.ts'
 import { RecordCache } from './stores/embedded/record-cache.ts'
 import { SharedTable } from './stores/embedded/shared-table.ts'
 import { type AccessLog, openAccessLog } from './telemetry/access-log.ts'
+import type { MetricNames } from './telemetry/counters.ts'
 import { createLogger } from './telemetry/logger.ts'
 import { createRecorder } from './telemetry/recorder.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 
 /** Composition root of one data-plane thread: config → pipeline → listener. */
+
+interface Prepared {
+  readonly plan: Plan
+  readonly names: MetricNames
+  readonly accessLog: AccessLog | undefined
+}
 
 if (parentPort !== null) await runThread(parentPort, workerData as ThreadStart)
 
@@ -34,6 +41,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   })
   let accessLog = openLog(config)
   let plan = compilePlan(config)
+  /** What a reload has made ready. */
+  let next: Prepared | undefined
   const recorder = createRecorder({
     counters: start.counters,
     threadIndex: start.index,
@@ -60,8 +69,13 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
       case 'find-failed':
       case 'quiesce':
         return records.receive(message)
-      case 'reload':
-        return post({ kind: 'reloaded', id: message.id, problem: tryReload(message) })
+      case 'prepare':
+        return post({ kind: 'prepared', problem: prepare(message) })
+      case 'commit':
+        commit()
+        return post({ kind: 'committed' })
+      case 'abandon':
+        return abandon()
       case 'close':
         return void close(message.graceMs)
     }
@@ -71,7 +85,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   const front = await openFront({
     handler: pipeline,
     ...listen,
-    tls: gateway.tls && { cert: readFileSync(gateway.tls.cert), key: readFileSync(gateway.tls.key) },
+    tls: start.tls,
     headLimits: plan.headLimits,
     headerBytesMax: gateway.max_header_bytes,
     headersTimeoutMs: gateway.timeouts.headers,
@@ -79,27 +93,40 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     bodyTimeoutMs: gateway.timeouts.body,
     onConnections: recorder.addConnections,
   }).catch((error: unknown) => {
-    post({ kind: 'listen-failed', message: toText(error) })
+    post({ kind: 'listen-failed', message: errorText(error) })
     return undefined
   })
   if (front !== undefined) post({ kind: 'listening', port: front.address.port })
 
-  /** Gives what is wrong with the new configuration, which is then not used. */
-  function tryReload(message: Extract<ToThread, { kind: 'reload' }>): string | undefined {
+  /** Gives what is wrong with the new configuration. */
+  function prepare({ config, names }: Extract<ToThread, { kind: 'prepare' }>): string | undefined {
+    abandon()
     try {
-      const nextLog = openLog(message.config)
-      const before = { plan, accessLog }
-      plan = compilePlan(message.config)
-      accessLog = nextLog
-      recorder.setNames(message.names)
-      recorder.setAccessLog(accessLog)
-      pipeline.replace(plan)
-      before.accessLog?.close()
-      void before.plan.upstreams.close()
+      const plan = compilePlan(config)
+      next = { plan, names, accessLog: openLog(config) }
       return undefined
     } catch (error) {
-      return toText(error)
+      return errorText(error)
     }
+  }
+
+  function commit(): void {
+    if (next === undefined) return
+    const before = { plan, accessLog }
+    plan = next.plan
+    accessLog = next.accessLog
+    recorder.setNames(next.names)
+    recorder.setAccessLog(accessLog)
+    pipeline.replace(plan)
+    next = undefined
+    before.accessLog?.close()
+    void before.plan.upstreams.close()
+  }
+
+  function abandon(): void {
+    next?.accessLog?.close()
+    void next?.plan.upstreams.close()
+    next = undefined
   }
 
   async function close(graceMs: number): Promise<void> {
@@ -119,7 +146,7 @@ function openLog(config: Config): AccessLog | undefined {
   try {
     return openAccessLog(output)
   } catch (cause) {
-    throw new Error(`gateway.access_log.output ${output} cannot be opened: ${toText(cause)}`, { cause })
+    throw new Error(`gateway.access_log.output ${output} cannot be opened: ${errorText(cause)}`, { cause })
   }
 }
 
@@ -131,8 +158,4 @@ function compilePlan(config: Config): Plan {
     trustedProxies: compileTrustedProxies(trusted_proxies),
     headLimits: { headersMax: max_headers, targetBytesMax: max_target_bytes },
   }
-}
-
-function toText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

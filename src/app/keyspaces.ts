@@ -86,7 +86,8 @@ export interface AppliedKeyspaces {
 /**
  * Creates or updates the declared keyspaces, at start and on reload, and writes only what differs.
  * Others are left alone. Rejects with an `Error` for people where a name or prefix belongs to
- * another keyspace; declared keyspaces that hand a name on to each other are no conflict.
+ * another keyspace, and then nothing was written; declared keyspaces that hand a name on to each
+ * other are no conflict.
  */
 export async function applyDeclaredKeyspaces(
   keyStore: KeyStore,
@@ -94,6 +95,11 @@ export async function applyDeclaredKeyspaces(
   clock: Clock,
 ): Promise<AppliedKeyspaces> {
   const applied = { created: [] as string[], updated: [] as string[] }
+  const own = new Set(declared.map(({ ksid }) => ksid))
+  for (const one of declared) {
+    const rival = await findRival(keyStore, one, own)
+    if (rival !== undefined) throw toConflict(one, rival)
+  }
   let waiting = declared
   while (waiting.length > 0) {
     const blocked: DeclaredKeyspace[] = []
@@ -103,7 +109,9 @@ export async function applyDeclaredKeyspaces(
       else if (outcome !== 'unchanged') applied[outcome].push(one.ksid)
     }
     const [first] = blocked
-    if (first !== undefined && blocked.length === waiting.length) throw await toConflict(keyStore, first)
+    if (first !== undefined && blocked.length === waiting.length) {
+      throw toConflict(first, await findRival(keyStore, first, new Set([first.ksid])))
+    }
     waiting = blocked
   }
   return applied
@@ -138,10 +146,9 @@ async function applyOne(
   }
 }
 
-async function toConflict(keyStore: KeyStore, declared: DeclaredKeyspace): Promise<Error> {
+function toConflict(declared: DeclaredKeyspace, other: Keyspace | undefined): Error {
   const { ksid, name, keys_prefix } = declared
   const self = `keyspace ${ksid} of the configuration (name "${name}", prefix "${keys_prefix}")`
-  const other = await findRival(keyStore, declared)
   if (other === undefined) return new Error(`${self} has a name or prefix that is taken`)
   const shared = [other.name === name ? 'name' : '', other.keysPrefix === keys_prefix ? 'prefix' : '']
   return new Error(
@@ -150,13 +157,20 @@ async function toConflict(keyStore: KeyStore, declared: DeclaredKeyspace): Promi
   )
 }
 
-async function findRival(keyStore: KeyStore, declared: DeclaredKeyspace): Promise<Keyspace | undefined> {
+/** A keyspace, none of those in `except`, that has the name or the prefix. Asks only where one is not free. */
+async function findRival(
+  keyStore: KeyStore,
+  declared: DeclaredKeyspace,
+  except: ReadonlySet<string>,
+): Promise<Keyspace | undefined> {
+  const present = await keyStore.findKeyspace(declared.ksid)
+  if (present?.name === declared.name && present.keysPrefix === declared.keys_prefix) return undefined
   for (let page = 1; ; page++) {
     const { items } = await keyStore.listKeyspaces({ page, limit: 100 })
     if (items.length === 0) return undefined
     const rival = items.find(
       ({ ksid, name, keysPrefix }) =>
-        ksid !== declared.ksid && (name === declared.name || keysPrefix === declared.keys_prefix),
+        !except.has(ksid) && (name === declared.name || keysPrefix === declared.keys_prefix),
     )
     if (rival !== undefined) return rival
   }

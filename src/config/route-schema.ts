@@ -131,7 +131,7 @@ export const routeSchema = z
       .enum(['deny', 'allow', 'local'])
       .default('deny')
       .describe(
-        'While the store cannot be reached: deny (503), allow, or limit by this node’s own buckets (local).',
+        'While the store cannot be reached: deny (503), allow, or limit by this node’s own buckets (local). With the embedded store there are no others, so local answers like deny.',
       ),
     headers: z
       .strictObject({ request: changesSchema('request'), response: changesSchema('response') })

@@ -8,6 +8,8 @@ import { answerRpc, type RpcDeps } from './rpc-endpoint.ts'
 /** Renders the metrics in the format that the `Accept` field asks for. */
 export interface MetricsSource {
   render(accept?: string): Promise<{ readonly contentType: string; readonly body: string }>
+  /** Told the status of every answer. */
+  countAdminRequest(status: number): void
 }
 
 export interface EndpointDeps extends RpcDeps, HealthDeps {

@@ -123,6 +123,7 @@ async function serve(
   request.on('error', () => {})
   response.on('error', () => {})
   const finish = (answer: Answer) => {
+    deps.metrics.countAdminRequest(answer.status)
     const last = isClosing() ? { Connection: 'close' } : {}
     return sendAnswer(request, response, answer, { ...FIXED_HEADERS, 'X-Request-Id': requestId, ...last })
   }

@@ -125,3 +125,8 @@ export class RpcError extends Error {
     this.headers = options.headers ?? {}
   }
 }
+
+/** What an unknown thrown value says; internal text, not for clients. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -302,6 +302,47 @@ describe('signals', () => {
     expect(await metric('dripgate_config_last_reload_successful')).toBe('0')
   })
 
+  it('a launcher that is killed while the gateway starts stops it', async () => {
+    const { directory, remove } = createTempDirectory()
+    const file = path.join(directory, 'gateway.yaml')
+    const listeners = { gateway: { listen: '127.0.0.1:0' }, admin: { listen: '127.0.0.1:0' } }
+    writeFileSync(file, JSON.stringify({ ...base([upstream.url]), ...listeners }))
+    const main = path.resolve(import.meta.dirname, '../../src/main.ts')
+    const child = spawn(process.execPath, [main, 'serve', '--config', file], {
+      cwd: directory,
+      env: { ...process.env, DRIPGATE_LAUNCHER: '1' },
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
+    child.disconnect()
+    const [code] = await once(child, 'exit')
+    remove()
+    expect(code).toBe(0)
+  })
+
+  it('a signal that comes while the gateway starts is followed when it has started', async () => {
+    const { directory, remove } = createTempDirectory()
+    const file = path.join(directory, 'gateway.yaml')
+    const listeners = { gateway: { listen: '127.0.0.1:0' }, admin: { listen: '127.0.0.1:0' } }
+    writeFileSync(file, JSON.stringify({ ...base([upstream.url]), ...listeners }))
+    const child = spawn(process.execPath, [LAUNCHER, 'serve', '--config', file], {
+      cwd: directory,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let output = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      // The first line is written while the listeners are not open yet.
+      if (output === '') {
+        child.kill('SIGHUP')
+        child.kill('SIGTERM')
+      }
+      output += text
+    })
+    const [code] = await once(child, 'exit')
+    remove()
+    expect(code).toBe(0)
+    expect(output).toContain('"msg":"stopped"')
+  })
+
   it('open connections are counted while they are open', async () => {
     gateway = await startGateway({ config: base([upstream.url]) })
     const { port } = new URL(gateway.gatewayUrl)

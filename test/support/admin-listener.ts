@@ -46,7 +46,10 @@ export async function openTestAdmin(
     clock,
     random: { bytes: (n) => randomBytes(n) },
     logger,
-    metrics: { render: async (accept = '') => ({ contentType: 'text/plain', body: `up 1 ${accept}\n` }) },
+    metrics: {
+      render: async (accept = '') => ({ contentType: 'text/plain', body: `up 1 ${accept}\n` }),
+      countAdminRequest: () => {},
+    },
     readiness: async () => ({ ready: true, checks: { listeners: 'ok' } }),
     version: '0.0.0-test',
     ...overrides,

@@ -11,6 +11,7 @@ import {
 import { hostname } from 'node:os'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { errorText } from '../../domain/errors.ts'
 import { APPLICATION_ID, MIGRATIONS } from './schema.ts'
 
 /**
@@ -70,7 +71,15 @@ export function lockDirectory(directory: string): DirectoryLock {
       { cause, isInUse: true },
     )
   }
-  writeFileSync(holderFile, `process ${process.pid} on ${hostname()}, started ${new Date().toISOString()}\n`)
+  try {
+    writeFileSync(
+      holderFile,
+      `process ${process.pid} on ${hostname()}, started ${new Date().toISOString()}\n`,
+    )
+  } catch (cause) {
+    database.close()
+    throw notWritable(holderFile, cause)
+  }
   return { release: () => database.close() }
 }
 
@@ -78,11 +87,13 @@ function openLockFile(lockFile: string): DatabaseSync {
   try {
     return new DatabaseSync(lockFile, { timeout: 0 })
   } catch (cause) {
-    throw new StoreOpenError(
-      `cannot write to ${lockFile}: ${errorText(cause)}. Give the directory to the user that runs the gateway.`,
-      { cause },
-    )
+    throw notWritable(lockFile, cause)
   }
+}
+
+function notWritable(file: string, cause: unknown): StoreOpenError {
+  const message = `cannot write to ${file}: ${errorText(cause)}. Give the directory to the user that runs the gateway.`
+  return new StoreOpenError(message, { cause })
 }
 
 function describeHolder(holderFile: string): string {
@@ -205,8 +216,4 @@ function damaged(file: string, detail: string, cause?: unknown): StoreOpenError 
       'Restore it from a backup, or move it away to start with an empty store.',
     { cause },
   )
-}
-
-export function errorText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

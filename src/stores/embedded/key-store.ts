@@ -26,25 +26,31 @@ export function createKeyStore(deps: {
     return { key, bucket, lastUsedMs }
   }
 
+  function refresh(ksid: string, kid: string): KeyRow | undefined {
+    const row = reader.findKey(ksid, kid)
+    if (row !== undefined) directory.refresh(row)
+    return row
+  }
+
   return {
-    createKeyspace: async (keyspace) => storage.run('createKeyspace', keyspace),
+    createKeyspace: (keyspace) => storage.run('createKeyspace', [keyspace]),
     findKeyspace: async (ksid) => reader.findKeyspace(ksid),
     listKeyspaces: async (page, visible) => reader.listKeyspaces(page, visible),
 
-    async updateKeyspace(ksid, change) {
-      const { found, limitChanged } = await storage.run('updateKeyspace', ksid, change, clock.bucketMs())
-      const keyspace = found ? reader.findKeyspace(ksid) : undefined
-      if (limitChanged !== undefined) directory.convertKeyspace(limitChanged, keyspace?.limit)
-      return keyspace
-    },
+    updateKeyspace: (ksid, change) =>
+      storage.run('updateKeyspace', [ksid, change, clock.bucketMs()], ({ found, limitChanged }) => {
+        const keyspace = found ? reader.findKeyspace(ksid) : undefined
+        if (limitChanged !== undefined) directory.convertKeyspace(limitChanged, keyspace?.limit)
+        return keyspace
+      }),
 
-    async deleteKeyspace(ksid) {
-      const seq = await storage.run('deleteKeyspace', ksid, clock.wallMs())
-      if (seq !== undefined) directory.dropKeyspace(seq)
-      return seq !== undefined
-    },
+    deleteKeyspace: (ksid) =>
+      storage.run('deleteKeyspace', [ksid, clock.wallMs()], (seq) => {
+        if (seq !== undefined) directory.dropKeyspace(seq)
+        return seq !== undefined
+      }),
 
-    createKey: async (key) => storage.run('createKey', key),
+    createKey: (key) => storage.run('createKey', [key]),
 
     async findKey(ksid, kid) {
       const row = reader.findKey(ksid, kid)
@@ -61,40 +67,34 @@ export function createKeyStore(deps: {
       return { items: items.map(toStoredKey), total }
     },
 
-    async updateKey(ksid, kid, change) {
-      const seq = await storage.run('updateKey', ksid, kid, change, clock.bucketMs())
-      if (seq === undefined) return undefined
-      const row = reader.findKey(ksid, kid)
-      if (row === undefined) return undefined
-      directory.refresh(row)
-      return toStoredKey(row)
-    },
+    updateKey: (ksid, kid, change) =>
+      storage.run('updateKey', [ksid, kid, change, clock.bucketMs()], (found) => {
+        const row = found ? refresh(ksid, kid) : undefined
+        return row && toStoredKey(row)
+      }),
 
-    async setKeyToken(ksid, kid, tokenHash) {
-      const seq = await storage.run('setKeyToken', ksid, kid, tokenHash)
-      const row = seq === undefined ? undefined : reader.findKey(ksid, kid)
-      if (row !== undefined) directory.refresh(row)
-      return seq !== undefined
-    },
+    setKeyToken: (ksid, kid, tokenHash) =>
+      storage.run('setKeyToken', [ksid, kid, tokenHash], (found) => {
+        if (found) refresh(ksid, kid)
+        return found
+      }),
 
-    async deleteKey(ksid, kid) {
-      const seq = await storage.run('deleteKey', ksid, kid)
-      if (seq !== undefined) directory.drop(seq)
-      return seq !== undefined
-    },
+    deleteKey: (ksid, kid) =>
+      storage.run('deleteKey', [ksid, kid], (seq) => {
+        if (seq !== undefined) directory.drop(seq)
+        return seq !== undefined
+      }),
 
-    createServiceKey: async (serviceKey, tokenHash) => storage.run('createServiceKey', serviceKey, tokenHash),
+    createServiceKey: (serviceKey, tokenHash) => storage.run('createServiceKey', [serviceKey, tokenHash]),
     findServiceKey: async (skid) => reader.findServiceKey(skid),
     findServiceKeyByToken: async (tokenHash) => reader.findServiceKeyByToken(tokenHash),
     listServiceKeys: async (page) => reader.listServiceKeys(page),
-
-    async updateServiceKey(skid, change) {
-      const found = await storage.run('updateServiceKey', skid, change)
-      return found ? reader.findServiceKey(skid) : undefined
-    },
-
-    setServiceKeyToken: async (skid, tokenHash) => storage.run('setServiceKeyToken', skid, tokenHash),
-    deleteServiceKey: async (skid) => storage.run('deleteServiceKey', skid, clock.wallMs()),
+    updateServiceKey: (skid, change) =>
+      storage.run('updateServiceKey', [skid, change], (found) =>
+        found ? reader.findServiceKey(skid) : undefined,
+      ),
+    setServiceKeyToken: (skid, tokenHash) => storage.run('setServiceKeyToken', [skid, tokenHash]),
+    deleteServiceKey: (skid) => storage.run('deleteServiceKey', [skid, clock.wallMs()]),
     ping: async () => reader.ping(),
   }
 }

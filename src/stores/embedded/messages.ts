@@ -29,6 +29,7 @@ export type FromStorage =
   | { readonly kind: 'drained' }
   | { readonly kind: 'flushed'; readonly states: number; readonly durationMs: number }
   | { readonly kind: 'flush-failed'; readonly internal: string }
+  | { readonly kind: 'sweep-failed'; readonly internal: string }
   | { readonly kind: 'swept'; readonly seqs: readonly number[] }
   /** `isComplete`: every bucket state is on disk. */
   | { readonly kind: 'stopped'; readonly isComplete: boolean }

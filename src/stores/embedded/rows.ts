@@ -10,7 +10,6 @@ export type Row = Readonly<Record<string, unknown>>
 export interface KeyRow {
   readonly seq: number
   readonly keyspaceSeq: number
-  readonly tokenHash: string
   readonly key: Key
   /** As the database has it, in terms of the limit that it names; absent if never used. */
   readonly stored: SlotState | undefined
@@ -18,7 +17,7 @@ export interface KeyRow {
 
 /** Every column that `toKeyRow` reads; `WHERE` and the rest are the caller's. */
 export const SELECT_KEY = `
-  SELECT key.seq, key.keyspace, key.kid, hex(key.token_hash) AS token_hash, key.created_at,
+  SELECT key.seq, key.keyspace, key.kid, key.created_at,
     key.expires_at, key.expires_at_ms, key.capacity, key.rate, key.interval_ms,
     keyspace.ksid, keyspace.capacity AS ks_capacity, keyspace.rate AS ks_rate, keyspace.interval_ms AS ks_interval_ms,
     bucket.seq AS bucket_seq, bucket.remaining, bucket.last_refilled, bucket.last_used,
@@ -40,12 +39,10 @@ export function toKeyRow(row: Row): KeyRow {
     ownLimit,
     limit: ownLimit ?? toLimit(row, 'ks_'),
   }
-  const tokenHash = String(row['token_hash']).toLowerCase()
   const keyspaceSeq = toNumber(row['keyspace'])
   return {
     seq,
     keyspaceSeq,
-    tokenHash,
     key,
     stored: row['bucket_seq'] === null ? undefined : toSlotState(seq, row),
   }

@@ -15,6 +15,8 @@ interface Ended {
 }
 
 const EVICT_AT_ONCE = 1_024
+/** States kept in memory for the database; far more than come together between two flushes. */
+const ENDED_MAX = 500_000
 /** A slot used within this time is only evicted when no older one is found nearby. */
 const RECENT_MS = 1_000
 
@@ -99,7 +101,11 @@ export class SlotDirectory {
   refresh(row: KeyRow): void {
     const slot = this.#slotOf.get(row.seq)
     if (slot !== undefined) this.#end(slot)
-    if (slot !== undefined || this.#ended.has(row.seq)) this.#open(row, this.#clock.bucketMs())
+    const ended = this.#ended.get(row.seq)
+    if (ended === undefined) return
+    const { limit, createdAtMs, ownLimit } = row.key
+    const state = toLimit(ended.state, limit, createdAtMs, this.#clock.bucketMs())
+    this.#ended.set(row.seq, { ...ended, state, inherits: ownLimit === undefined })
   }
 
   /** After a delete: refused from here on, and forgotten. */
@@ -184,6 +190,8 @@ export class SlotDirectory {
 
   /** Ends slots that were not used lately. They become free when all threads have answered. */
   #evict(): void {
+    // The database does not take the states of those that went before: a full disk, say.
+    if (this.#ended.size >= ENDED_MAX) return
     const recent = this.#clock.wallMs() - RECENT_MS
     let ended = 0
     for (let looked = 0; looked < 8 * EVICT_AT_ONCE && ended < EVICT_AT_ONCE; looked++) {

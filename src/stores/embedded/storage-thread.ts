@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { MessagePort } from 'node:worker_threads'
-import { RpcError, type RpcErrorCode } from '../../domain/errors.ts'
-import { errorText, openWriter } from './database.ts'
+import { errorText, RpcError, type RpcErrorCode } from '../../domain/errors.ts'
+import { openWriter } from './database.ts'
 import type { FromStorage, StorageOptions, ToStorage } from './messages.ts'
 import { SharedTable, type SlotState } from './shared-table.ts'
 import { createWriter, primaryCode, type Writer } from './writer.ts'
@@ -19,6 +19,7 @@ type Outcome = Extract<FromStorage, { kind: 'done' | 'failed' }>
 const JOBS_PER_COMMIT = 1_000
 const STATES_PER_COMMIT = 10_000
 const SWEEP_INTERVAL_MS = 1_000
+const SQLITE_BUSY = 5
 const SQLITE_IOERR = 10
 const SQLITE_FULL = 13
 
@@ -106,7 +107,7 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
       post({ kind: 'swept', seqs })
       setImmediate(sweep)
     } catch (error) {
-      post({ kind: 'flush-failed', internal: `sweep: ${errorText(error)}` })
+      post({ kind: 'sweep-failed', internal: errorText(error) })
     }
   }
 
@@ -133,12 +134,14 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
 /**
  * Commits jobs together. Each has a savepoint, so one that refuses takes nothing with it. When the
  * transaction itself fails (a full disk, say) the jobs are tried one by one: a delete may still fit.
+ * Not when another process has the database: each would wait as long again.
  */
 function commitJobs(database: DatabaseSync, writer: Writer, jobs: readonly Job[]): Outcome[] {
   try {
     return inTransaction(database, () => jobs.map((job) => runJob(database, writer, job)))
   } catch (error) {
-    if (jobs.length > 1) return jobs.flatMap((job) => commitJobs(database, writer, [job]))
+    const isBusy = primaryCode(error) === SQLITE_BUSY
+    if (jobs.length > 1 && !isBusy) return jobs.flatMap((job) => commitJobs(database, writer, [job]))
     return jobs.map((job) => ({
       kind: 'failed',
       id: job.id,

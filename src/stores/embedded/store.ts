@@ -1,8 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Worker } from 'node:worker_threads'
+import { errorText } from '../../domain/errors.ts'
 import type { Clock, Logger } from '../../ports/runtime.ts'
 import { type KeyStore, type RecordSource, StoreUnavailable } from '../../ports/stores.ts'
-import { type DirectoryLock, errorText, lockDirectory, openReader, StoreOpenError } from './database.ts'
+import { type DirectoryLock, lockDirectory, openReader, StoreOpenError } from './database.ts'
 import { createKeyReader, type KeyReader } from './key-reader.ts'
 import { createKeyStore } from './key-store.ts'
 import type { FromDirectory, FromStorage, StorageOptions, ToDirectory, ToStorage } from './messages.ts'
@@ -109,6 +110,10 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
         }
         isFailing = true
         return options.onFlush?.({ ok: false, states: 0, durationMs: 0 })
+      case 'sweep-failed':
+        return logger.warn('deleted and expired keys could not be swept; tried again', {
+          internal: message.internal,
+        })
       case 'swept':
         for (const seq of message.seqs) directory.drop(seq)
         return
@@ -131,8 +136,7 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   stopped.promise.catch(() => {})
   await opened.promise
 
-  const connection: DatabaseSync = openReader(options.directory)
-  const reader = createKeyReader(connection)
+  const { connection, reader } = await openReading(options.directory, worker)
   return {
     keyStore: createKeyStore({ reader, storage, directory, clock }),
     records: { find: (tokenHash) => findRecord(reader, directory, tokenHash), forget: () => {} },
@@ -169,6 +173,19 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
         lock.release()
       }
     },
+  }
+}
+
+async function openReading(
+  directory: string,
+  worker: Worker,
+): Promise<{ connection: DatabaseSync; reader: KeyReader }> {
+  try {
+    const connection = openReader(directory)
+    return { connection, reader: createKeyReader(connection) }
+  } catch (error) {
+    await worker.terminate()
+    throw error
   }
 }
 

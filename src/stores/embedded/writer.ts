@@ -9,7 +9,7 @@ import { NO_LIMIT, type SlotState } from './shared-table.ts'
 
 /**
  * Everything that changes the database: one function per job, run inside a transaction of the
- * caller (group-commit.ts). A job throws `RpcError` to refuse; its changes are then undone.
+ * caller (storage-thread.ts). A job throws `RpcError` to refuse; its changes are then undone.
  */
 export type Writer = ReturnType<typeof createWriter>
 
@@ -163,10 +163,9 @@ export function createWriter(database: DatabaseSync) {
       sql('UPDATE keyspace SET key_count = key_count + 1 WHERE seq = ?').run(toNumber(keyspace['seq']))
     },
 
-    /** Gives the key's number, or nothing where there is no such key. */
-    updateKey(ksid: string, kid: string, change: KeyChange, nowMs: number): number | undefined {
+    updateKey(ksid: string, kid: string, change: KeyChange, nowMs: number): boolean {
       const row = findKey(ksid, kid)
-      if (row === undefined) return undefined
+      if (row === undefined) return false
       const seq = toNumber(row['seq'])
       if (change.expiresAt !== undefined) {
         sql('UPDATE key SET expires_at_ms = ?, expires_at = ? WHERE seq = ?').run(
@@ -185,14 +184,14 @@ export function createWriter(database: DatabaseSync) {
         )
         convertBuckets(sql(`${SELECT_BUCKETS} WHERE key.seq = ?`).all(seq), own ?? toLimit(row, 'ks_'), nowMs)
       }
-      return seq
+      return true
     },
 
-    setKeyToken(ksid: string, kid: string, tokenHash: string): number | undefined {
+    setKeyToken(ksid: string, kid: string, tokenHash: string): boolean {
       const row = findKey(ksid, kid)
-      if (row === undefined) return undefined
+      if (row === undefined) return false
       sql('UPDATE key SET token_hash = ? WHERE seq = ?').run(fromHex(tokenHash), toNumber(row['seq']))
-      return toNumber(row['seq'])
+      return true
     },
 
     deleteKey(ksid: string, kid: string): number | undefined {
