@@ -207,6 +207,7 @@ const FIXED_GATEWAY_SETTINGS = [
   'share_port',
   'tls',
   'timeouts',
+  'min_body_rate',
   'max_header_bytes',
   'max_headers',
 ] as const

@@ -91,6 +91,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     headersTimeoutMs: gateway.timeouts.headers,
     idleTimeoutMs: gateway.timeouts.idle,
     bodyTimeoutMs: gateway.timeouts.body,
+    bodyBytesPerSecondMin: gateway.min_body_rate,
     onConnections: recorder.addConnections,
   }).catch((error: unknown) => {
     post({ kind: 'listen-failed', message: errorText(error) })

@@ -74,6 +74,11 @@ const gatewaySchema = z.strictObject({
     })
     .prefault({})
     .describe('Timeouts towards clients.'),
+  min_body_rate: sizeField({ max: 1024 ** 3 })
+    .prefault('1KiB')
+    .describe(
+      'Least average of a request body, per second, from its first 10 s on; a slower one gets 408. 0 allows any.',
+    ),
   shutdown_timeout: durationField()
     .prefault('10s')
     .describe('Longest wait for running requests when the process is told to stop.'),

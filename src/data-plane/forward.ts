@@ -7,8 +7,12 @@ import type { RequestHead } from './request-check.ts'
 import type { Route } from './route.ts'
 import { pickTarget } from './upstream-pool.ts'
 
-/** Methods that may be sent a second time (RFC 9110 section 9.2.2). */
-const IDEMPOTENT_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+/**
+ * Methods that may be sent a second time though the first may have been carried out: the safe ones.
+ * PUT and DELETE may be repeated by those who know what they mean (RFC 9110 section 9.2.2), but
+ * somebody else's change in between would be undone.
+ */
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 const WARN_INTERVAL_MS = 1000
 
@@ -78,8 +82,8 @@ function toUpstreamRequest(
 }
 
 /**
- * A request is sent a second time only if nothing of it went out, or if it may be repeated and the
- * reused connection was dead before any byte of an answer; the latter once.
+ * A request is sent a second time only if nothing of it went out, or if it is safe, has no body, and
+ * the reused connection was dead before any byte of an answer; the latter once.
  */
 export function handleFailure(exchange: Exchange, failure: UpstreamFailure): void {
   const { upstream, target, route, head } = exchange
@@ -88,10 +92,6 @@ export function handleFailure(exchange: Exchange, failure: UpstreamFailure): voi
   if (exchange.isOver) return
   if (exchange.isAnswerBegun) {
     cut(exchange)
-    return
-  }
-  if (failure.kind === 'overloaded') {
-    refuse(exchange, 'no_upstream', { retryAfter: '1' })
     return
   }
   if (failure.isUnsent && !exchange.hasBodyStarted && upstream !== undefined && target !== undefined) {
@@ -105,12 +105,13 @@ export function handleFailure(exchange: Exchange, failure: UpstreamFailure): voi
     send(exchange, route, head)
     return
   }
-  refuse(exchange, failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable')
+  if (failure.kind === 'overloaded') refuse(exchange, 'no_upstream', { retryAfter: '1' })
+  else refuse(exchange, failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable')
 }
 
 function mayRepeat(exchange: Exchange, head: RequestHead): boolean {
   const hasBody = head.isChunked || head.contentLength > 0
-  return !exchange.hasRetried && !hasBody && IDEMPOTENT_METHODS.has(head.method)
+  return !exchange.hasRetried && !hasBody && SAFE_METHODS.has(head.method)
 }
 
 function warn(exchange: Exchange, failure: UpstreamFailure): void {

@@ -1,6 +1,13 @@
 import { GATEWAY_ERRORS, type GatewayErrorCode } from '../domain/errors.ts'
 import { POLICY_NAME } from './rate-limit-fields.ts'
-import { equalsIgnoreCase, findComma, joinFields, type RawHeaders, trimBlanks } from './raw-headers.ts'
+import {
+  equalsIgnoreCase,
+  findComma,
+  joinFields,
+  type RawHeaders,
+  startsWithIgnoreCase,
+  trimBlanks,
+} from './raw-headers.ts'
 
 export interface LocalAnswerInput {
   readonly code: GatewayErrorCode
@@ -35,8 +42,11 @@ interface BodyParts {
 
 type BodyTable = Readonly<Record<GatewayErrorCode, BodyParts>>
 
+const PLAIN_TYPE = 'application/json'
 const PROBLEM_TYPE = 'application/problem+json'
 const QUOTA_EXCEEDED = 'https://iana.org/assignments/http-problem-types#quota-exceeded'
+/** A number from 0 to 1 with at most three digits behind the point. */
+const WEIGHT = /^(0(\.\d{0,3})?|1(\.0{0,3})?)$/
 const ID_MARK = '\u0000'
 
 const TITLES: Readonly<Record<number, string>> = {
@@ -84,7 +94,7 @@ export function buildLocalAnswer(input: LocalAnswerInput): LocalAnswer {
   const body = parts.before + requestId + parts.after
   const rawHeaders = [
     'Content-Type',
-    isProblem ? PROBLEM_TYPE : 'application/json',
+    isProblem ? PROBLEM_TYPE : PLAIN_TYPE,
     'Content-Length',
     String(body.length),
     'Cache-Control',
@@ -107,21 +117,46 @@ export function buildLocalAnswer(input: LocalAnswerInput): LocalAnswer {
   }
 }
 
-/** Whether `Accept` names the problem type itself, with a quality above 0; `*` does not ask for it. */
+/**
+ * Whether `Accept` names the problem type itself (`*` does not ask for it), with a weight above 0
+ * and not below that of plain JSON.
+ */
 function acceptsProblem(rawHeaders: RawHeaders): boolean {
   const accept = joinFields(rawHeaders, 'accept')
-  for (let start = 0; start < accept.length; ) {
-    const end = findComma(accept, start)
-    const [type = '', ...parameters] = accept.slice(start, end).split(';')
-    if (equalsIgnoreCase(trimBlanks(type), PROBLEM_TYPE)) return !parameters.some(isZeroQuality)
-    start = end + 1
-  }
-  return false
+  const problem = findWeight(accept, PROBLEM_TYPE) ?? 0
+  if (problem === 0) return false
+  const plain =
+    findWeight(accept, PLAIN_TYPE) ?? findWeight(accept, 'application/*') ?? findWeight(accept, '*/*')
+  return problem >= (plain ?? 0)
 }
 
-function isZeroQuality(parameter: string): boolean {
-  const [name = '', value = ''] = parameter.split('=')
-  return equalsIgnoreCase(trimBlanks(name), 'q') && Number(trimBlanks(value)) === 0
+function findWeight(accept: string, range: string): number | undefined {
+  for (let start = 0; start < accept.length; ) {
+    const end = findComma(accept, start)
+    const item = accept.slice(start, end)
+    if (equalsIgnoreCase(trimBlanks(item, 0, findSemicolon(item, 0)), range)) return readWeight(item)
+    start = end + 1
+  }
+  return undefined
+}
+
+/** The weight of an item of `Accept` (RFC 9110 section 12.4.2): 1 without any, 0 where it is malformed. */
+function readWeight(item: string): number {
+  for (let start = findSemicolon(item, 0) + 1; start < item.length; ) {
+    const end = findSemicolon(item, start)
+    const parameter = trimBlanks(item, start, end)
+    if (startsWithIgnoreCase(parameter, 'q=')) {
+      const weight = parameter.slice(2)
+      return WEIGHT.test(weight) ? Number(weight) : 0
+    }
+    start = end + 1
+  }
+  return 1
+}
+
+function findSemicolon(text: string, start: number): number {
+  const index = text.indexOf(';', start)
+  return index < 0 ? text.length : index
 }
 
 function toPlainBody(code: GatewayErrorCode): object {

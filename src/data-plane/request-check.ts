@@ -166,8 +166,19 @@ function resolveHost(fields: Fields, target: Target, httpVersion: string): strin
     if (httpVersion !== '1.0') return undefined
     return target.authority === '' ? '' : parseHost(target.authority)
   }
-  const isSame = target.authority === '' || equalsIgnoreCase(target.authority, fields.host.toLowerCase())
-  return isSame ? parseHost(fields.host) : undefined
+  return isSameAuthority(target, fields.host) ? parseHost(fields.host) : undefined
+}
+
+/** Up to case and to the port that the scheme means anyway. */
+function isSameAuthority({ authority, defaultPort }: Target, host: string): boolean {
+  if (authority === '' || equalsIgnoreCase(authority, host.toLowerCase())) return true
+  return withoutPort(authority.toLowerCase(), defaultPort) === withoutPort(host.toLowerCase(), defaultPort)
+}
+
+function withoutPort(authority: string, port: string): string {
+  const suffix = `:${port}`
+  // An address in brackets ends with its bracket, so that this is a port and no part of it.
+  return authority.endsWith(suffix) ? authority.slice(0, -suffix.length) : authority
 }
 
 function asksWebSocket(rawHeaders: RawHeaders): boolean {

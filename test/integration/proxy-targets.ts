@@ -98,7 +98,7 @@ export function describeTargets(name: string, proxy: ProxyUnderTest): void {
       expect(runningMax).toBe(3)
     })
 
-    it('says 504 to a request that waits too long for a free connection, and forgets it', async () => {
+    it('says 503 to a request that waits too long for a free connection, and forgets it', async () => {
       const upstream = await bench.upstream(startStreamingUpstream(() => {}))
       const gateway = await bench.gateway({
         upstreams: { main: { targets: [upstream.url], max_connections: 1, timeouts: { connect: 200 } } },
@@ -106,7 +106,16 @@ export function describeTargets(name: string, proxy: ProxyUnderTest): void {
       const hanging = bench.client(gateway)
       hanging.send('GET / HTTP/1.1', 'Host: a')
       await eventually(() => upstream.begun === 1, 'the connection taken')
-      expect((await requestOnce(gateway.port, ['GET / HTTP/1.1', 'Host: a'])).status).toBe(504)
+      for (const fields of [[], ['Transfer-Encoding: chunked']]) {
+        const answer = await requestOnce(
+          gateway.port,
+          ['GET / HTTP/1.1', 'Host: a', ...fields],
+          fields[0] && '0\r\n\r\n',
+        )
+        expect(answer.status).toBe(503)
+        expect(JSON.parse(String(answer.body)).error.code).toBe('no_upstream')
+        expect(answer.headers.get('retry-after')).toBe('1')
+      }
       const leaving = bench.client(gateway)
       leaving.send('GET / HTTP/1.1', 'Host: a')
       leaving.destroy()
@@ -115,7 +124,22 @@ export function describeTargets(name: string, proxy: ProxyUnderTest): void {
       expect(upstream.begun).toBe(1)
     })
 
-    it('never sends a POST twice, however the upstream drops its connections', async () => {
+    it('lets the next target have a request that waited for the first in vain', async () => {
+      const busy = await bench.upstream(startStreamingUpstream(() => {}))
+      const free = await bench.upstream(startHttpUpstream())
+      const upstreams = {
+        main: { targets: [busy.url, free.url], max_connections: 1, timeouts: { connect: 200 } },
+      }
+      const gateway = await bench.gateway({ upstreams })
+      bench.client(gateway).send('GET / HTTP/1.1', 'Host: a')
+      await eventually(() => busy.begun === 1, 'the connection taken')
+      for (let i = 0; i < 3; i++) {
+        expect((await requestOnce(gateway.port, ['GET / HTTP/1.1', 'Host: a'])).status).toBe(200)
+      }
+      expect([busy.begun, free.seen.length]).toEqual([1, 3])
+    })
+
+    it.each(['POST', 'PUT', 'DELETE'])('never sends a %s twice, however connections drop', async (method) => {
       let heads = 0
       const upstream = await bench.upstream(
         startRawUpstream((connection) => {
@@ -131,7 +155,11 @@ export function describeTargets(name: string, proxy: ProxyUnderTest): void {
       const gateway = await bench.gateway({ upstream: upstream.url })
       let failed = 0
       for (let i = 0; i < 20; i++) {
-        const answer = await requestOnce(gateway.port, ['POST / HTTP/1.1', 'Host: a', 'Content-Length: 0'])
+        const answer = await requestOnce(gateway.port, [
+          `${method} / HTTP/1.1`,
+          'Host: a',
+          'Content-Length: 0',
+        ])
         if (answer.status === 502) failed++
         else expect(answer.status).toBe(200)
       }

@@ -278,10 +278,11 @@ export function describeWebSockets(name: string, proxy: ProxyUnderTest): void {
       await eventually(() => upstream.sockets.size === 0, 'the upstream side closed')
     })
 
-    it('takes any other upgrade for an ordinary request', async () => {
+    it('takes any other upgrade for an ordinary request, the last of its connection', async () => {
       const upstream = await bench.upstream(startHttpUpstream())
       const gateway = await bench.gateway({ upstream: upstream.url })
       const client = bench.client(gateway)
+      const second = bench.client(gateway)
       client.send(
         'GET / HTTP/1.1',
         'Host: a',
@@ -290,9 +291,12 @@ export function describeWebSockets(name: string, proxy: ProxyUnderTest): void {
         'HTTP2-Settings: x',
       )
       expect((await client.readAnswer()).status).toBe(200)
-      client.send('POST / HTTP/1.1', ...HANDSHAKE, 'Content-Length: 2')
-      client.write('hi')
-      expect((await client.readAnswer()).status).toBe(200)
+      await client.closed()
+      second.send('POST / HTTP/1.1', ...HANDSHAKE, 'Content-Length: 2')
+      second.write('hi')
+      const answer = await second.readAnswer()
+      expect([answer.status, answer.headers.get('connection')]).toEqual([200, 'close'])
+      await second.closed()
       expect(upstream.seen.map((request) => request.headers.upgrade)).toEqual([undefined, undefined])
       expect(upstream.seen[0]?.headers['http2-settings']).toBeUndefined()
     })

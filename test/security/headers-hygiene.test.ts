@@ -220,6 +220,36 @@ describe('towards the upstream', () => {
     expect(headers.join()).not.toContain('1.1.1.1')
   })
 
+  it.each([
+    ['X-Forwarded-Proto', 'javascript', 'https'],
+    ['X-Forwarded-Proto', 'http, ', 'https'],
+    ['X-Forwarded-Proto', 'HTTP, https', 'HTTP, https'],
+    ['X-Forwarded-Host', 'a b', 'example.com'],
+    ['X-Forwarded-Host', 'a/../b', 'example.com'],
+    ['X-Forwarded-Host', 'user@evil.example', 'example.com'],
+    ['X-Forwarded-Host', 'good.example, "', 'example.com'],
+    ['X-Forwarded-Host', 'good.example:8443, b', 'good.example:8443, b'],
+  ])('even a trusted proxy cannot make %s anything: %s', (name, value, kept) => {
+    expect(valuesOf(toUpstream([name, value], { client: PROXY }), name.toLowerCase())).toEqual([kept])
+  })
+
+  it.each([
+    ['for="open', ''],
+    ['for="a\\"', ''],
+    ['for=1.2.3.4, by="', ''],
+    ['for=1.2.3.4;', ''],
+    ['for=1.2.3.4,', ''],
+    [',', ''],
+    ['for', ''],
+    ['for=a b', ''],
+    ['for=[::1]', ''],
+    [`for=${'a'.repeat(5000)}${';for=b'.repeat(500)}"`, ''],
+    ['for="[::1]:80" ; proto=http ,\tBY="a\\"b,c;d"', 'for="[::1]:80" ; proto=http ,\tBY="a\\"b,c;d", '],
+  ])('Forwarded of a trusted proxy grows only where it is well-formed: %j', (value, kept) => {
+    const headers = toUpstream(['Forwarded', value], { client: PROXY })
+    expect(valuesOf(headers, 'forwarded')).toEqual([`${kept}for=10.0.0.1;host=example.com;proto=https`])
+  })
+
   it('IPv6 addresses and ports are quoted in Forwarded', () => {
     const client = { address: '2001:db8::1', peer: '2001:db8::1', isPeerTrusted: false }
     const headers = toUpstream([], { client, head: { rawHeaders: ['Host', 'a.example:8080'] } })

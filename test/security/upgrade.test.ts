@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { useProxy } from '../support/proxy-bench.ts'
 import { eventually, KSID, startNodeGateway } from '../support/proxy-gateway.ts'
-import { startRawUpstream } from '../support/upstreams.ts'
+import { startHttpUpstream, startRawUpstream } from '../support/upstreams.ts'
 
 const UPGRADE = [
   'Host: a',
@@ -130,5 +130,126 @@ describe('upgrades that are none', () => {
     expect((await client.readAnswer()).status).toBe(405)
     await client.closed()
     expect(upstream.connections).toBe(0)
+  })
+
+  it.each([
+    ['HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno', 403],
+    ['', 502],
+  ])('lets go of a client that spoke too early and stays (%j)', async (bytes, status) => {
+    const upstream = await bench.upstream(
+      startRawUpstream((connection) =>
+        connection.onHead(() => {
+          if (bytes === '') connection.socket.destroy()
+          else connection.write(bytes)
+        }),
+      ),
+    )
+    const gateway = await bench.gateway({ upstream: upstream.url })
+    const client = bench.client(gateway, { allowHalfOpen: true })
+    client.write(`GET / HTTP/1.1\r\n${UPGRADE.join('\r\n')}\r\n\r\nearly`)
+    expect((await client.readAnswer()).status).toBe(status)
+    const startedAt = performance.now()
+    await gateway.close(10_000)
+    expect(performance.now() - startedAt).toBeLessThan(4000)
+  })
+
+  it('says 502 to a 204 that announces a body', async () => {
+    const upstream = await bench.upstream(
+      startRawUpstream((connection) =>
+        connection.onHead(() =>
+          connection.write('HTTP/1.1 204 No Content\r\nContent-Length: 6\r\n\r\nPOISON'),
+        ),
+      ),
+    )
+    const gateway = await bench.gateway({ upstream: upstream.url })
+    const client = bench.client(gateway)
+    client.send('GET / HTTP/1.1', ...UPGRADE)
+    expect((await client.readAnswer()).status).toBe(502)
+  })
+
+  it('passes informational answers on before a refusal, but not without end', async () => {
+    let informations = 1
+    const upstream = await bench.upstream(
+      startRawUpstream((connection) =>
+        connection.onHead(() => {
+          const information = 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'
+          connection.write(information.repeat(informations), 'HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n')
+        }),
+      ),
+    )
+    const gateway = await bench.gateway({ upstream: upstream.url })
+    const client = bench.client(gateway)
+    client.send('GET / HTTP/1.1', ...UPGRADE)
+    const first = await client.readHead()
+    expect([first.status, first.headers.get('link')]).toEqual([103, '</a>'])
+    expect((await client.readAnswer()).status).toBe(403)
+
+    informations = 1000
+    const flooded = bench.client(gateway)
+    flooded.send('GET / HTTP/1.1', ...UPGRADE)
+    const text = await flooded.readAll()
+    expect(text.match(/HTTP\/1\.1 103/g)?.length).toBeLessThan(40)
+    expect(text).toContain('HTTP/1.1 502')
+  })
+
+  describe.each(['h2c', 'foo/1', 'websocket, h2c'])('to another protocol (%s)', (protocol) => {
+    const OTHER = [
+      'Host: a',
+      'Connection: Upgrade, HTTP2-Settings',
+      `Upgrade: ${protocol}`,
+      'HTTP2-Settings: AAMA',
+    ]
+    const BODY = 'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n'
+
+    it.each([
+      ['nothing', [], ''],
+      ['a body', [`Content-Length: ${HIDDEN.length}`], HIDDEN],
+      [
+        'a chunked body',
+        ['Transfer-Encoding: chunked'],
+        `${HIDDEN.length.toString(16)}\r\n${HIDDEN}\r\n0\r\n\r\n`,
+      ],
+    ])(
+      'answers the request with %s behind it as usual, and nothing that follows',
+      async (_name, fields, body) => {
+        const upstream = await bench.upstream(startHttpUpstream())
+        const gateway = await bench.gateway({ upstream: upstream.url })
+        const method = body === '' ? 'GET' : 'POST'
+        const parts = [
+          [`${method} /outer HTTP/1.1`, ...OTHER, ...fields, '', body].join('\r\n'),
+          `POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: ${BODY.length}\r\n\r\n`,
+          BODY,
+        ]
+        for (const [first = '', ...rest] of [parts, [parts.join('')], [parts[0] + (parts[1] ?? ''), BODY]]) {
+          upstream.seen.length = 0
+          const client = bench.client(gateway)
+          client.write(first)
+          for (const part of rest) {
+            await new Promise((resolve) => setTimeout(resolve, 20))
+            if (client.socket.writable) client.write(part)
+          }
+          const text = await client.readAll()
+          expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200'])
+          expect(text).toMatch(/\r\nConnection: close\r\n/)
+          expect(upstream.seen.map((request) => request.target)).toEqual(['/outer'])
+          expect(upstream.seen[0]?.body.toString()).toBe(body === '' ? '' : HIDDEN)
+        }
+        expect(gateway.records.map((record) => record.path)).toEqual(['/outer', '/outer', '/outer'])
+      },
+    )
+
+    it('takes nothing behind it while it waits for its turn', async () => {
+      const upstream = await bench.upstream(startHttpUpstream())
+      const gateway = await bench.gateway({ upstream: upstream.url })
+      const client = bench.client(gateway)
+      client.write(
+        'GET /first HTTP/1.1\r\nHost: a\r\n\r\n',
+        `GET /outer HTTP/1.1\r\n${OTHER.join('\r\n')}\r\n\r\n`,
+      )
+      client.write(HIDDEN)
+      const text = await client.readAll()
+      expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200'])
+      expect(upstream.seen.map((request) => request.target)).toEqual(['/first', '/outer'])
+    })
   })
 })

@@ -75,6 +75,7 @@ export const startNodeGateway: StartGateway = async (settings) => {
     headersTimeoutMs: gateway.timeouts.headers,
     idleTimeoutMs: gateway.timeouts.idle,
     bodyTimeoutMs: gateway.timeouts.body,
+    bodyBytesPerSecondMin: gateway.min_body_rate,
     onConnections: () => {},
   })
   return {

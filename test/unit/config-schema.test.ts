@@ -163,6 +163,7 @@ describe('defaults', () => {
         max_headers: 100,
         max_target_bytes: 8192,
         timeouts: { headers: 10_000, idle: 60_000, body: 30_000 },
+        min_body_rate: 1024,
         shutdown_timeout: 10_000,
         shutdown_delay: 0,
         share_port: false,

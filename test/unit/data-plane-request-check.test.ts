@@ -126,6 +126,8 @@ describe('a request target', () => {
     ['http://example.com', '/', ''],
     ['http://example.com?b', '/', 'b'],
     ['http://example.com//a', '//a', ''],
+    ['http://example.com:80/a', '/a', ''],
+    ['https://Example.com:443/a', '/a', ''],
   ])('in absolute form is reduced to its path: %s', (target, path, query) => {
     expect(acceptHead({ target })).toMatchObject({ path, query, hostname: 'example.com' })
   })
@@ -133,6 +135,11 @@ describe('a request target', () => {
   it.each([
     'http://evil.example/a',
     'http://example.com:81/a',
+    'http://example.com:443/a',
+    'https://example.com:80/a',
+    'http://example.com:/a',
+    'http://example.com:080/a',
+    'http://example.com:80:80/a',
     'http://example.com.evil.org/a',
     'http://user@example.com/a',
     'http:///a',
@@ -141,6 +148,19 @@ describe('a request target', () => {
     'http://example.com\\@evil.example/a',
   ])('in absolute form for another authority than the Host is refused: %s', (target) => {
     expect(check({ target })).toBe('bad_request')
+  })
+
+  it.each([
+    ['http://a/', 'a:80'],
+    ['https://a/', 'a:443'],
+    ['http://[::80]/', '[::80]'],
+    ['http://[::1]:80/', '[::1]'],
+  ])('in absolute form may leave out what Host says of the default port: %s, Host %s', (target, host) => {
+    expect(acceptHead({ target, rawHeaders: ['Host', host] }).host).toBe(host)
+  })
+
+  it('in absolute form is no match for an address that only ends like a port', () => {
+    expect(check({ target: 'http://[::80]/', rawHeaders: ['Host', '[:'] })).toBe('bad_request')
   })
 
   it('in absolute form gives an HTTP/1.0 request its host', () => {

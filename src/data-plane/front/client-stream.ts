@@ -18,6 +18,9 @@ import { hold, listen, listenToBody } from './stream-listeners.ts'
 const LINGER_BYTES_MAX = 64 * 1024
 const LINGER_MS = 1000
 
+/** How long a request body may take before its average counts. */
+const RATE_GRACE_MS = 10_000
+
 /** How long a client may refuse to take an answer of the gateway itself. */
 const STALL_MS = 30_000
 
@@ -30,6 +33,7 @@ export class NodeClientStream implements FrontStream {
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   readonly upgraded: UpgradedSocket | undefined
+  readonly isLast: boolean
   readonly #state: FrontState
   readonly #connection: Connection | undefined
   readonly #socket: Socket
@@ -55,9 +59,13 @@ export class NodeClientStream implements FrontStream {
   /** The handler has had its last call. */
   #isOver = false
   #hasLeft = false
+  #isReleased = false
   #closes = false
   #stallMs = STALL_MS
   #quietMs = 0
+  /** How long the client's body was waited for, all in all; not while it is held back here. */
+  #bodyWaitMs = 0
+  #bodyBytes = 0
   #lingerBytes = 0
 
   constructor(
@@ -84,6 +92,9 @@ export class NodeClientStream implements FrontStream {
     this.httpVersion = toHttpVersion(request)
     this.rawHeaders = request.rawHeaders
     this.#hasBody = connection !== undefined && announcesBody(request.rawHeaders)
+    // Node drops what came right behind such a request, and would go on somewhere in the middle.
+    this.isLast = connection !== undefined && request.headers.upgrade !== undefined
+    this.#closes = this.isLast
     this.peerAddress = request.socket.remoteAddress ?? ''
     listen(request, answer, this)
   }
@@ -162,6 +173,7 @@ export class NodeClientStream implements FrontStream {
   }
 
   release(): void {
+    this.#isReleased = true
     this.#isHeadBegun = true
     this.#isEnded = true
     this.#isOver = true
@@ -200,7 +212,9 @@ export class NodeClientStream implements FrontStream {
     } else if (this.#isLingering) {
       if (quietMs >= LINGER_MS) this.#socket.destroy()
     } else if (this.#isWaitingForBody()) {
-      if (this.#state.bodyMs > 0 && quietMs >= this.#state.bodyMs) this.fault('request_timeout')
+      this.#bodyWaitMs += TICK_MS
+      const isSilent = this.#state.bodyMs > 0 && quietMs >= this.#state.bodyMs
+      if (isSilent || this.#isBodyTooSlow()) this.fault('request_timeout')
     } else {
       this.#state.watched.delete(this)
     }
@@ -211,6 +225,7 @@ export class NodeClientStream implements FrontStream {
   onData(chunk: Buffer): void {
     if (!this.#isEnded && !this.#isOver) {
       this.#quietMs = 0
+      this.#bodyBytes += chunk.length
       this.#handler?.onBodyChunk(chunk)
       return
     }
@@ -234,8 +249,13 @@ export class NodeClientStream implements FrontStream {
 
   onFinish(): void {
     this.#answered()
-    if (this.#connection === undefined) this.#socket.end()
+    if (this.#connection === undefined) this.#sayGoodbye()
     else this.#leave()
+  }
+
+  /** Only sockets that Node has given away need this; it cuts the others itself. */
+  onStall(): void {
+    if (!this.#isReleased) this.#socket.destroy()
   }
 
   /** Node says so for every answer: when it is complete, or when the connection is gone before. */
@@ -255,6 +275,11 @@ export class NodeClientStream implements FrontStream {
 
   #isWaitingForBody(): boolean {
     return this.#isBodyStarted && !this.#isBodyPaused && !this.#isEnded && !this.#request.complete
+  }
+
+  #isBodyTooSlow(): boolean {
+    const bytesMin = (this.#state.bodyBytesPerSecondMin * this.#bodyWaitMs) / 1000
+    return this.#bodyWaitMs >= RATE_GRACE_MS && this.#bodyBytes < bytesMin
   }
 
   #writeHead(status: number, fields: string[]): void {
@@ -303,6 +328,15 @@ export class NodeClientStream implements FrontStream {
     this.#state.watched.add(this)
     this.#isBodyPaused = false
     this.#request.resume()
+  }
+
+  /** What came behind the request is void; as long as it is not read, the socket cannot end. */
+  #sayGoodbye(): void {
+    this.#isLingering = true
+    this.#quietMs = 0
+    this.#state.watched.add(this)
+    this.#socket.end()
+    this.#socket.resume()
   }
 
   /** The rest of the request cannot be read: all there is left to do is to let the answer arrive. */

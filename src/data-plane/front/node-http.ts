@@ -33,6 +33,8 @@ export interface FrontOptions {
   readonly idleTimeoutMs: number
   /** 0: none. */
   readonly bodyTimeoutMs: number
+  /** Least average of a request body; 0: none. */
+  readonly bodyBytesPerSecondMin: number
   /** Told +1 for each connection that opens, -1 when it closes. */
   readonly onConnections: (change: number) => void
 }
@@ -62,6 +64,7 @@ class NodeFront implements Front {
     this.#state = {
       handler: options.handler,
       bodyMs: options.bodyTimeoutMs,
+      bodyBytesPerSecondMin: options.bodyBytesPerSecondMin,
       watched: new Set(),
       held: [],
       isFlushScheduled: false,
@@ -187,6 +190,7 @@ class NodeFront implements Front {
     const stream = new NodeClientStream(this.#state, undefined, request, answer, options)
     this.#detached.set(socket, stream)
     socket.once('close', () => stream.onClose())
+    socket.on('timeout', () => stream.onStall())
     stream.bind(this.#options.handler.accept(stream))
   }
 
@@ -199,6 +203,10 @@ class NodeFront implements Front {
     }
     const code = toFault(error, this.#options.headLimits)
     const connection = this.#connectionOf(socket)
+    const { headersTimeoutMs } = this.#options
+    const isLate = code === 'request_timeout'
+    if (isLate && connection.excuseLateHead(headersTimeoutMs, () => this.#onClientError(error, socket)))
+      return
     const active = connection.active
     if (active !== undefined && !active.isRequestDone) active.fault(code)
     else if (!socket.writable) socket.destroy()

@@ -53,3 +53,12 @@ export function isCloseDelimited(fields: RawFields): boolean {
   }
   return true
 }
+
+export function announcesBody(fields: RawFields): boolean {
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? ''
+    if (equalsIgnoreCase(name, 'transfer-encoding')) return true
+    if (equalsIgnoreCase(name, 'content-length') && Number(fields[i + 1]) !== 0) return true
+  }
+  return false
+}

@@ -140,11 +140,11 @@ export class ChunkedCall implements UpstreamStream, PermitHolder {
     }
   }
 
-  onNoPermit(reason: 'overloaded' | 'timeout'): void {
+  onNoPermit(): void {
     if (this.#isDone) return
     this.#isDone = true
     this.#handler.onUpstreamFailure({
-      kind: reason,
+      kind: 'overloaded',
       isUnsent: true,
       isStale: false,
       cause: 'no free connection',

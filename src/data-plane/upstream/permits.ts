@@ -6,7 +6,7 @@ export interface PermitHolder {
   readonly waitMs: number
   onPermit(): void
   /** No permit: the queue is full, or the wait was too long. */
-  onNoPermit(reason: 'overloaded' | 'timeout'): void
+  onNoPermit(): void
 }
 
 interface Waiting {
@@ -31,11 +31,11 @@ export class Permits {
       this.#inUse++
       holder.onPermit()
     } else if (this.#waiting.length >= WAITING_MAX) {
-      queueMicrotask(() => holder.onNoPermit('overloaded'))
+      queueMicrotask(() => holder.onNoPermit())
     } else {
       const timer = setTimeout(() => {
         this.cancel(holder)
-        holder.onNoPermit('timeout')
+        holder.onNoPermit()
       }, holder.waitMs)
       this.#waiting.push({ holder, timer })
     }

@@ -191,11 +191,11 @@ export class UndiciCall implements UpstreamStream, PermitHolder, Dispatcher.Disp
     this.#isDispatching = false
   }
 
-  onNoPermit(reason: 'overloaded' | 'timeout'): void {
+  onNoPermit(): void {
     if (this.#isDone) return
     this.#isDone = true
     this.#handler.onUpstreamFailure({
-      kind: reason,
+      kind: 'overloaded',
       isUnsent: true,
       isStale: false,
       cause: 'no free connection',

@@ -10,7 +10,14 @@ import type {
   UpstreamRequest,
 } from '../../ports/transport.ts'
 import { equalsIgnoreCase, findField } from '../raw-headers.ts'
-import { createTimeoutFault, hasForeignCoding, toFailureKind, UpstreamFault } from './failures.ts'
+import {
+  announcesBody,
+  createTimeoutFault,
+  hasForeignCoding,
+  INFORMATIONS_MAX,
+  toFailureKind,
+  UpstreamFault,
+} from './failures.ts'
 import { onConnected } from './node-http.ts'
 import type { Origin } from './origin.ts'
 import { FrameTracker, GOING_AWAY } from './web-socket-frames.ts'
@@ -47,6 +54,7 @@ class Tunnel implements TunnelStream {
   #timer: NodeJS.Timeout | undefined
   #phase: 'connection' | 'answer' | 'data' | 'tunnel' | 'done' = 'connection'
   #isGoingAway = false
+  #informations = 0
 
   constructor(origin: Origin, request: UpstreamRequest, client: UpgradedSocket, handler: UpstreamHandler) {
     this.#origin = origin
@@ -144,7 +152,11 @@ class Tunnel implements TunnelStream {
   #listen(upgrade: ClientRequest): void {
     const splice = upgrade.listeners('upgrade') as UpgradeListener[]
     for (const event of ['upgrade', 'response', 'error']) upgrade.removeAllListeners(event)
-    upgrade.on('error', (error) => this.#fail(error))
+    upgrade.on('error', (error) => {
+      // What comes behind a complete answer is no part of it; the connection is gone already.
+      if (this.#phase === 'tunnel' || this.#answer?.complete !== true) this.#fail(error)
+    })
+    upgrade.on('information', ({ statusCode, rawHeaders }) => this.#inform(statusCode, rawHeaders))
     upgrade.on('response', (answer) => this.#read(answer))
     upgrade.on('upgrade', (answer, socket, head) => {
       if (!this.#switch(answer, socket)) return
@@ -156,6 +168,13 @@ class Tunnel implements TunnelStream {
     })
   }
 
+  #inform(status: number, fields: RawFields): void {
+    if (this.#phase === 'done' || status === 100) return
+    if (++this.#informations > INFORMATIONS_MAX)
+      this.#fail(new UpstreamFault('too many informational answers'))
+    else this.#handler.onInformation(status, fields)
+  }
+
   /** The upstream said no: an ordinary answer. */
   #read(answer: IncomingMessage): void {
     answer.on('error', (error) => this.#fail(error))
@@ -163,6 +182,10 @@ class Tunnel implements TunnelStream {
     this.#answer = answer
     if (hasForeignCoding(answer.rawHeaders)) {
       this.#fail(new UpstreamFault('transfer coding other than chunked'))
+      return
+    }
+    if (answer.statusCode === 204 && announcesBody(answer.rawHeaders)) {
+      this.#fail(new UpstreamFault('a body where there can be none'))
       return
     }
     this.#enter('data', this.#request.idleMs)
