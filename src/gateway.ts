@@ -10,9 +10,15 @@ import { type AdminListener, openAdminListener } from './control-plane/listener.
 import { errorText } from './domain/errors.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
-import { type EmbeddedStore, openEmbeddedStore } from './stores/embedded/store.ts'
-import { createCounters, createNames, type MetricNames } from './telemetry/counters.ts'
-import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { openStore } from './stores/store.ts'
+import {
+  type Counters,
+  createCounters,
+  createNames,
+  type MetricNames,
+  sumStoreFigure,
+} from './telemetry/counters.ts'
+import { createMetrics } from './telemetry/metrics.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 import { extension, startThreads, type Threads } from './threads.ts'
 
@@ -53,7 +59,17 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const names = createNames()
   const counters = createCounters(listen.threads)
   const metrics = createMetrics({ counters, names, version, nowMs: clock.wallMs })
-  const store = await openStore(options, { clock, metrics, threads: listen.threads })
+  const store = await openStore({
+    config,
+    clock,
+    logger,
+    threads: listen.threads,
+    onFatal: options.onFatal,
+    spawnStorage: (workerData) =>
+      new Worker(new URL(`./storage-worker${extension()}`, import.meta.url), { workerData, name: 'storage' }),
+    onUp: metrics.setStoreUp,
+    onFlush: (durationMs) => metrics.setFlushSeconds(durationMs / 1000),
+  })
   let threads: Threads
   let admin: AdminListener
   try {
@@ -64,7 +80,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         config,
         listen,
         tls: readTls(config),
-        table: store.memory,
+        store: store.seed,
         counters,
         names: names.add(listNames(config)),
         clock: anchor,
@@ -81,14 +97,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     admin = await openAdminListener({
       config: () => config,
       keyStore: store.keyStore,
-      checkKey: createCheckKey({ records: store.records, buckets: store.table, clock }),
+      checkKey: createCheckKey({ records: store.records, buckets: store.buckets, clock }),
       clock,
       random: systemRandom,
       logger,
       metrics,
       readiness: async () => ({
         ready: threads.count() > 0,
-        checks: { threads: `${threads.count()} of ${listen.threads}` },
+        checks: {
+          threads: `${threads.count()} of ${listen.threads}`,
+          ...store.listTroubles(),
+          ...listDegraded(counters),
+        },
       }),
       version,
     })
@@ -106,6 +126,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         await applyKeyspaces(store.keyStore, next, { clock, logger })
         await threads.commit()
         config = next
+        store.configure(next)
         return undefined
       } catch (error) {
         threads.abandon()
@@ -145,25 +166,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-function openStore(
-  { config, logger, onFatal }: GatewayOptions,
-  { clock, metrics, threads }: { readonly clock: Clock; readonly metrics: Metrics; readonly threads: number },
-): Promise<EmbeddedStore> {
-  return openEmbeddedStore({
-    directory: config.store.path,
-    // Room for what every thread may remember, the control thread, and what is about to be freed.
-    slots: Math.max(65_536, config.store.cache_keys * (threads + 2)),
-    keepExpiredMs: config.store.keep_expired,
-    clock,
-    logger,
-    onFatal,
-    spawnStorage: (workerData) =>
-      new Worker(new URL(`./storage-worker${extension()}`, import.meta.url), { workerData, name: 'storage' }),
-    onFlush: ({ ok, durationMs }) => {
-      metrics.setStoreUp(ok)
-      if (ok) metrics.setFlushSeconds(durationMs / 1000)
-    },
-  })
+/** What data-plane threads cannot do at the moment. */
+function listDegraded(counters: Counters): Record<string, string> {
+  const down = sumStoreFigure(counters, 'isDown')
+  const deaf = sumStoreFigure(counters, 'isDeaf')
+  return {
+    ...(down > 0 ? { store_down: `${down} threads decide without it` } : {}),
+    ...(deaf > 0 ? { store_changes: `${deaf} threads cannot hear of changes` } : {}),
+  }
 }
 
 async function applyKeyspaces(

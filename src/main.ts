@@ -9,7 +9,7 @@ import type { Config } from './config/schema.ts'
 import { runDemo } from './demo.ts'
 import { errorText } from './domain/errors.ts'
 import { type Gateway, startGateway } from './gateway.ts'
-import { openOfflineStore } from './stores/embedded/offline.ts'
+import { openCommandStore } from './stores/command-store.ts'
 import { createLogger } from './telemetry/logger.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 
@@ -225,7 +225,7 @@ async function createServiceKey(
 ): Promise<void> {
   const config = requireConfig(file)
   try {
-    const keyStore = openOfflineStore(config.store.path)
+    const keyStore = await openCommandStore(config, createLogger({ thread: 'control', level: 'warn' }))
     const deps = { keyStore, clock: createSystemClock(createClockAnchor()), random: systemRandom }
     const description = options.description ?? 'created by the command line'
     const created = await createAdminServiceKey(deps, { admin: options.admin, description })

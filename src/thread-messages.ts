@@ -1,6 +1,5 @@
 import type { Config } from './config/schema.ts'
-import type { FromDirectory, ToDirectory } from './stores/embedded/messages.ts'
-import type { TableMemory } from './stores/embedded/shared-table.ts'
+import type { StoreFromThread, StoreSeed, StoreToThread } from './stores/store.ts'
 import type { Counters, MetricNames } from './telemetry/counters.ts'
 import type { ClockAnchor } from './telemetry/system-clock.ts'
 
@@ -14,14 +13,14 @@ export interface ThreadStart {
   readonly listen: { readonly host: string; readonly port: number; readonly reusePort: boolean }
   /** Read once by the control thread, so that a thread that is replaced serves the same certificate. */
   readonly tls: { readonly cert: string; readonly key: string } | undefined
-  readonly table: TableMemory
+  readonly store: StoreSeed
   readonly counters: Counters
   readonly names: MetricNames
   readonly clock: ClockAnchor
 }
 
 export type ToThread =
-  | FromDirectory
+  | StoreToThread
   /** Make ready for a configuration, and answer `prepared`. */
   | { readonly kind: 'prepare'; readonly config: Config; readonly names: MetricNames }
   /** Work by what was prepared, and answer `committed`. */
@@ -32,7 +31,7 @@ export type ToThread =
   | { readonly kind: 'close'; readonly graceMs: number }
 
 export type FromThread =
-  | ToDirectory
+  | StoreFromThread
   | { readonly kind: 'listening'; readonly port: number }
   /** The message is for the user. */
   | { readonly kind: 'listen-failed'; readonly message: string }

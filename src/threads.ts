@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from './config/schema.ts'
 import type { Logger } from './ports/runtime.ts'
-import type { EmbeddedStore } from './stores/embedded/store.ts'
+import type { Store } from './stores/store.ts'
 import type { MetricNames } from './telemetry/counters.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 
@@ -28,7 +28,7 @@ export interface Threads {
 export interface ThreadsOptions {
   readonly count: number
   readonly start: Omit<ThreadStart, 'index'>
-  readonly store: EmbeddedStore
+  readonly store: Store
   readonly logger: Logger
   readonly onRestart: () => void
 }
@@ -69,14 +69,11 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     })
     const thread: Thread = { worker, index, version, isListening: false }
     threads[index] = thread
-    const directory = store.serve({ post: (message) => worker.postMessage(message) })
+    const served = store.serve({ post: (message) => worker.postMessage(message) })
     const listening = Promise.withResolvers<number>()
 
     worker.on('message', (message: FromThread) => {
       switch (message.kind) {
-        case 'find':
-        case 'quiescent':
-          return directory.receive(message)
         case 'listening':
           return void catchUp(thread).then(() => {
             thread.isListening = true
@@ -84,6 +81,13 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
           })
         case 'listen-failed':
           return listening.reject(new Error(message.message))
+        // Whoever asked for these listens for them.
+        case 'prepared':
+        case 'committed':
+        case 'closed':
+          return
+        default:
+          return served.receive(message)
       }
     })
     worker.on('error', (error) => {
@@ -92,7 +96,7 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
       listening.reject(error)
     })
     worker.on('exit', (code) => {
-      directory.leave()
+      served.leave()
       const wasListening = thread.isListening
       thread.isListening = false
       listening.reject(

@@ -10,10 +10,9 @@ import { createPipeline } from './data-plane/pipeline.ts'
 import { compileRoutes } from './data-plane/route-table.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
 import { errorText } from './domain/errors.ts'
-import { RecordCache } from './stores/embedded/record-cache.ts'
-import { SharedTable } from './stores/embedded/shared-table.ts'
+import { openThreadStore } from './stores/thread-store.ts'
 import { type AccessLog, openAccessLog } from './telemetry/access-log.ts'
-import type { MetricNames } from './telemetry/counters.ts'
+import { type MetricNames, openStoreFigures } from './telemetry/counters.ts'
 import { createLogger } from './telemetry/logger.ts'
 import { createRecorder } from './telemetry/recorder.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
@@ -22,6 +21,7 @@ import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 /** Composition root of one data-plane thread: config → pipeline → listener. */
 
 interface Prepared {
+  readonly config: Config
   readonly plan: Plan
   readonly names: MetricNames
   readonly accessLog: AccessLog | undefined
@@ -34,11 +34,9 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   const post = (message: FromThread) => port.postMessage(message)
   const logger = createLogger({ thread: `data-plane-${start.index + 1}` })
   const clock = createSystemClock(start.clock)
-  const records = new RecordCache({
-    keysMax: config.store.cache_keys,
-    unknownMax: config.store.cache_unknown,
-    post,
-  })
+  const figures = openStoreFigures(start.counters, start.index)
+  const store = openThreadStore({ seed: start.store, config, figures, post })
+  const { records, buckets, local } = store
   let accessLog = openLog(config)
   let plan = compilePlan(config)
   /** What a reload has made ready. */
@@ -51,9 +49,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   })
   const pipeline = createPipeline(
     {
-      checkKey: createCheckKey({ records, buckets: new SharedTable(start.table), clock }),
-      // The buckets of the embedded store are this node's own; there are no others to fall back on.
-      checkLocally: undefined,
+      checkKey: createCheckKey({ records, buckets, clock }),
+      checkLocally: local && createCheckKey({ records: local, buckets: local, clock }),
       hashToken: hashByteString,
       recorder,
       clock,
@@ -65,10 +62,6 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
 
   port.on('message', (message: ToThread) => {
     switch (message.kind) {
-      case 'found':
-      case 'find-failed':
-      case 'quiesce':
-        return records.receive(message)
       case 'prepare':
         return post({ kind: 'prepared', problem: prepare(message) })
       case 'commit':
@@ -78,9 +71,12 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
         return abandon()
       case 'close':
         return void close(message.graceMs)
+      default:
+        return store.receive(message)
     }
   })
 
+  await store.ready()
   const { gateway } = config
   const front = await openFront({
     handler: pipeline,
@@ -104,7 +100,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     abandon()
     try {
       const plan = compilePlan(config)
-      next = { plan, names, accessLog: openLog(config) }
+      next = { config, plan, names, accessLog: openLog(config) }
       return undefined
     } catch (error) {
       return errorText(error)
@@ -119,6 +115,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     recorder.setNames(next.names)
     recorder.setAccessLog(accessLog)
     pipeline.replace(plan)
+    store.configure(next.config)
     next = undefined
     before.accessLog?.close()
     void before.plan.upstreams.close()
@@ -133,7 +130,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   async function close(graceMs: number): Promise<void> {
     await front?.close(graceMs)
     await Promise.race([plan.upstreams.close(), new Promise((resolve) => setTimeout(resolve, 200))])
-    records.close()
+    await store.close()
     accessLog?.close()
     logger.flush()
     post({ kind: 'closed' })

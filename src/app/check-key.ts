@@ -87,9 +87,10 @@ function toDecision(
   record: KeyRecord,
   result: TakeResult,
   cost: number,
-  nowMs: number,
+  callerMs: number,
 ): Decision | undefined {
   if (result.kind === 'stale') return undefined
+  const nowMs = result.nowMs ?? callerMs
   const { kid, ksid, limit } = record
   const { remaining, lastRefilledMs } = result
   if (result.kind === 'taken' || limit === undefined) {

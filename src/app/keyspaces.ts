@@ -141,8 +141,10 @@ async function applyOne(
     await keyStore.updateKeyspace(wanted.ksid, { name, keysPrefix, limit: limit ?? null, requireExpiration })
     return 'updated'
   } catch (error) {
-    if (error instanceof RpcError && error.code === 'keyspace_exists') return 'blocked'
-    throw error
+    if (!(error instanceof RpcError) || error.code !== 'keyspace_exists') throw error
+    // Another node that starts at the same time may have been quicker.
+    const isThereNow = present === undefined && (await keyStore.findKeyspace(declared.ksid)) !== undefined
+    return isThereNow ? applyOne(keyStore, declared, clock) : 'blocked'
   }
 }
 

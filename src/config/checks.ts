@@ -19,6 +19,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkRouteNames(raw),
     ...checkRoutes(raw),
     ...checkListeners(raw),
+    ...checkStore(raw),
   ]
 }
 
@@ -105,6 +106,14 @@ function checkReach(route: Route, index: number, owners: Map<string, number>): F
   if (!isShadowed || owner === undefined) return []
   const message = `can never match: ${toSubject(['routes', owner])} comes first and takes the same requests`
   return [toFinding(['routes', index, 'match'], message)]
+}
+
+function checkStore(raw: unknown): Finding[] {
+  const store = getMember(raw, 'store')
+  if (getMember(store, 'redis') === undefined || getMember(store, 'path') === undefined) return []
+  return [
+    toFinding(['store', 'path'], 'must not stand beside store.redis: keys and buckets are kept in one place'),
+  ]
 }
 
 function checkListeners(raw: unknown): Finding[] {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { cidrField, listenField } from './addresses.ts'
+import { redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
 import { durationField, sizeField } from './units.ts'
 import { NAME, NAME_HINT, notYet, upstreamSchema } from './upstream-schema.ts'
@@ -144,7 +145,11 @@ const storeSchema = z.strictObject({
   keep_expired: durationField({ max: Number.MAX_SAFE_INTEGER })
     .prefault('30d')
     .describe('How long an expired key is kept, and answers "expired", before it is swept away.'),
-  redis: notYet('A shared store for many nodes: {url}, {cluster: [urls]} or {sentinels: [urls], name}.'),
+  redis: redisSchema
+    .optional()
+    .describe(
+      'A store that many nodes share, instead of the embedded one: one server, a cluster, or Sentinels.',
+    ),
 })
 
 const ratelimitSchema = z
@@ -183,6 +188,12 @@ const keyspaceSchema = z
     ratelimit: ratelimitSchema
       .optional()
       .describe('Limit of each key that has none of its own. Left out: no limit.'),
+    leases: z
+      .enum(['on', 'off'])
+      .default('on')
+      .describe(
+        'Whether nodes take tokens of busy keys in advance from a Redis store. off: what is left of a key is exact at any moment, at one call per check.',
+      ),
     require_expiration: z
       .boolean()
       .default(false)

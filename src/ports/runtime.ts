@@ -74,6 +74,8 @@ export interface FinishedExchange {
   readonly kid: string
   /** Where the request started, as far as trusted proxies tell; else the socket's peer. */
   readonly remoteAddress: string
+  /** Decided without an answer of the store, as the route says. */
+  readonly degraded?: 'allow' | 'local' | undefined
   /** An answer was begun but did not reach its end, whoever broke it off. */
   readonly aborted: boolean
 }

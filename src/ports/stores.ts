@@ -35,6 +35,8 @@ export interface TakeResult {
   /** The state after the call. Meaningless for `stale` and for keys without a limit. */
   readonly remaining: number
   readonly lastRefilledMs: number
+  /** When it was decided, where buckets live by another clock than the caller's. */
+  readonly nowMs?: number
 }
 
 /** Buckets. One per thread, all of them over the same state. */

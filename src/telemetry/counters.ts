@@ -8,6 +8,12 @@
  */
 
 import type { DecisionLabel } from '../ports/runtime.ts'
+import {
+  createStoreFigures,
+  STORE_FIGURES,
+  type StoreFigure,
+  type StoreFigures,
+} from '../ports/store-figures.ts'
 
 export const DECISIONS = [
   'allowed',
@@ -46,7 +52,11 @@ const ROUTE_CELLS = ABORTED_CELL + 1
 /** Cells of one thread, ahead of its overhead histogram, its routes and its upstreams. */
 export const CONNECTIONS_CELL = 0
 export const LINES_DROPPED_CELL = 1
-const THREAD_CELLS = 2
+/** Decisions made without an answer of the store, by what was done. */
+export const STORE_ERROR_MODES = ['deny', 'allow', 'local'] as const
+export const STORE_ERROR_CELL = 2
+export const STORE_FIGURES_CELL = STORE_ERROR_CELL + STORE_ERROR_MODES.length
+const THREAD_CELLS = STORE_FIGURES_CELL + STORE_FIGURES.length
 
 /** Routes and upstreams with a series of their own; more share the series of `other`. */
 export const NAMES_MAX = 1000
@@ -76,6 +86,21 @@ export function openRegion(counters: Counters, threadIndex: number): Float64Arra
   }
   const offset = threadIndex * REGION_CELLS * Float64Array.BYTES_PER_ELEMENT
   return new Float64Array(counters.buffer, offset, REGION_CELLS)
+}
+
+/** What a thread counts about its store. A replacement for a thread that died goes on counting. */
+export function openStoreFigures(counters: Counters, threadIndex: number): StoreFigures {
+  const region = openRegion(counters, threadIndex)
+  return createStoreFigures(region.subarray(STORE_FIGURES_CELL, STORE_FIGURES_CELL + STORE_FIGURES.length))
+}
+
+/** Over all threads. */
+export function sumStoreFigure(counters: Counters, figure: StoreFigure): number {
+  let total = 0
+  for (let thread = 0; thread < counters.threads; thread++) {
+    total += openRegion(counters, thread)[STORE_FIGURES_CELL + STORE_FIGURES.indexOf(figure)] ?? 0
+  }
+  return total
 }
 
 export const OVERHEAD_OFFSET = THREAD_CELLS

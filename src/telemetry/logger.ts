@@ -44,7 +44,7 @@ export function createLogger(
   } = {},
 ): ProcessLogger {
   const output = openLineOutput(options.fd ?? 1)
-  process.on('exit', output.flush)
+  process.on('exit', output.finish)
 
   const escaping = { write: (line: string) => output.write(line.replace(UNSAFE_IN_TERMINALS, toEscape)) }
   const log = pino(

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { STORE_FIGURES, type StoreFigure } from '../ports/store-figures.ts'
 import {
   ABORTED_CELL,
   BYTES_IN_CELL,
@@ -16,6 +17,9 @@ import {
   openRegion,
   REQUEST_CELLS,
   routeOffset,
+  STORE_ERROR_CELL,
+  STORE_ERROR_MODES,
+  STORE_FIGURES_CELL,
   upstreamOffset,
 } from './counters.ts'
 
@@ -53,7 +57,11 @@ export function createMetrics(deps: {
   const registry = new Registry()
   const { counters, names } = deps
   const regions = Array.from({ length: counters.threads }, (_, thread) => openRegion(counters, thread))
-  for (const source of [...listRequestSources(regions, names), ...listThreadSources(regions)]) {
+  for (const source of [
+    ...listRequestSources(regions, names),
+    ...listThreadSources(regions),
+    ...listStoreSources(regions),
+  ]) {
     register(registry, source)
   }
   const own = createOwnMetrics(registry, deps)
@@ -190,6 +198,56 @@ function listThreadSources(regions: Regions): Source[] {
       type: 'counter',
       collect: () => [{ labels: {}, value: sum(regions, LINES_DROPPED_CELL) }],
     },
+  ]
+}
+
+/** Of a store that is shared with other machines; all zero for the embedded one. */
+function listStoreSources(regions: Regions): Source[] {
+  const figure = (name: StoreFigure) => sum(regions, STORE_FIGURES_CELL + STORE_FIGURES.indexOf(name))
+  const single = (name: string, help: string, type: Source['type'], of: StoreFigure): Source => {
+    return { name, help, type, collect: () => [{ labels: {}, value: figure(of) }] }
+  }
+  return [
+    {
+      name: 'dripgate_store_error_decisions_total',
+      help: 'Requests decided without an answer of the store, by what the route says then.',
+      type: 'counter',
+      collect: () =>
+        STORE_ERROR_MODES.map((mode, index) => ({
+          labels: { mode },
+          value: sum(regions, STORE_ERROR_CELL + index),
+        })),
+    },
+    {
+      name: 'dripgate_store_checks_total',
+      help: 'Checks by where they were decided: asked of the store, or from memory as blocked or leased.',
+      type: 'counter',
+      collect: () =>
+        (['asked', 'blocked', 'leased'] as const).map((where) => ({
+          labels: { where },
+          value: figure(where),
+        })),
+    },
+    single('dripgate_store_calls_total', 'Calls to the store that carry checks.', 'counter', 'calls'),
+    single(
+      'dripgate_store_failures_total',
+      'Checks and look-ups that the store failed to answer.',
+      'counter',
+      'failed',
+    ),
+    single(
+      'dripgate_store_forgotten_tokens_total',
+      'Spent tokens that the store no longer knew of after a failover or restart, as far as seen from here.',
+      'counter',
+      'forgotten',
+    ),
+    single('dripgate_store_down_threads', 'Threads that take the store for dead.', 'gauge', 'isDown'),
+    single(
+      'dripgate_store_deaf_threads',
+      'Threads that cannot hear of changes by other nodes.',
+      'gauge',
+      'isDeaf',
+    ),
   ]
 }
 

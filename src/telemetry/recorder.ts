@@ -17,6 +17,8 @@ import {
   openRegion,
   REQUEST_CELLS,
   routeOffset,
+  STORE_ERROR_CELL,
+  STORE_ERROR_MODES,
   upstreamOffset,
 } from './counters.ts'
 
@@ -76,6 +78,8 @@ export function createRecorder(deps: {
     add(cells, route + BYTES_IN_CELL, exchange.bytesIn)
     add(cells, route + BYTES_OUT_CELL, exchange.bytesOut)
     if (exchange.aborted) add(cells, route + ABORTED_CELL, 1)
+    const mode = exchange.degraded ?? (exchange.decision === 'store_error' ? 'deny' : undefined)
+    if (mode !== undefined) add(cells, STORE_ERROR_CELL + STORE_ERROR_MODES.indexOf(mode), 1)
 
     let ownMs = exchange.durationMs
     if (exchange.upstreamMs >= 0) {

@@ -6,6 +6,8 @@ export interface LineOutput {
   write(line: string): void
   /** Tries once to write what is still in memory. */
   flush(): void
+  /** For the end of the process: gives a slow reader a quarter of a second to take the rest. */
+  finish(): void
 }
 
 /** A write of this size to a pipe is whole or not at all, whoever else writes to it. */
@@ -13,6 +15,8 @@ export const PIPE_CHUNK_BYTES = 4096
 /** Lines that wait for a slow reader; later ones are dropped, so that no reader stops the gateway. */
 const PENDING_BYTES_MAX = 1024 * 1024
 const RETRY_AFTER_MS = 50
+const FINISH_TRIES = 50
+const FINISH_PAUSE_MS = 5
 
 /**
  * A descriptor for the same output that does not block: a reader that stands still then costs
@@ -39,7 +43,7 @@ export function openLineOutput(fd: number): LineOutput {
   const pending: Buffer[] = []
   let pendingBytes = 0
   let timer: NodeJS.Timeout | undefined
-  return { write, flush }
+  return { write, flush, finish }
 
   function write(line: string): void {
     const bytes = Buffer.from(line)
@@ -47,6 +51,15 @@ export function openLineOutput(fd: number): LineOutput {
     pending.push(bytes)
     pendingBytes += bytes.length
     if (pending.length === 1) flush()
+  }
+
+  function finish(): void {
+    flush()
+    const never = new Int32Array(new SharedArrayBuffer(4))
+    for (let n = 0; n < FINISH_TRIES && pending.length > 0; n++) {
+      Atomics.wait(never, 0, 0, FINISH_PAUSE_MS)
+      flush()
+    }
   }
 
   function flush(): void {

@@ -1,9 +1,11 @@
+import { benchRedis } from './redis.ts'
 import { benchStore } from './store.ts'
 
 /** `npm run bench -- NAME [ARGS]`: figures of this machine, to be compared within one run. */
 
 const [name, ...args] = process.argv.slice(2)
 const benches: Record<string, () => Promise<void>> = {
+  redis: () => benchRedis(),
   store: () => benchStore(args[0] === undefined ? undefined : Number(args[0])),
 }
 const bench = name === undefined ? undefined : benches[name]

@@ -111,13 +111,14 @@ describe.each([1, 2])('with %i data-plane thread(s)', (workers) => {
       const runners = Array.from({ length: 20 }, async () => {
         while (isRunning) samples.push(await load.send(bearer(token)))
       })
-      await pause(15)
+      await until(() => samples.length > 0)
       expect((await gateway.rpc('keys.delete', { ksid: 'ks_exact', kid })).status).toBe(200)
       const answeredAt = performance.timeOrigin + performance.now()
-      await pause(15)
+      const isLate = (sample: Sample) => sample.sentAt >= answeredAt
+      await until(() => samples.filter(isLate).length >= 20)
       isRunning = false
       await Promise.all(runners)
-      const late = samples.filter((sample) => sample.sentAt >= answeredAt)
+      const late = samples.filter(isLate)
       expect(late.length).toBeGreaterThan(0)
       expect(new Set(late.map((sample) => sample.status))).toEqual(new Set([401]))
       expect(samples.some((sample) => sample.status === 200)).toBe(true)

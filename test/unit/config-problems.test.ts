@@ -182,7 +182,6 @@ describe('a problem points at its cause', () => {
     ['gateway: {engine: raw}', '1:19'],
     ['gateway: {http2: true}', '1:18'],
     ['admin: {script: {limit: 60}}', '1:9'],
-    ['store: {redis: {url: "redis://127.0.0.1"}}', '1:9'],
     ['upstreams: {o: {targets: ["http://h"], health_check: {path: /}}}', '1:40'],
     [`${ROUTED}routes: [{upstream: orders, cache: {}}]`, '2:29'],
   ])('what this version lacks is refused, not ignored: %s', (text, place) => {

@@ -239,7 +239,16 @@ it('has labels from closed sets only: no token, key, path or address', async () 
       labels.set(name, (labels.get(name) ?? new Set()).add(value))
     }
   }
-  expect([...labels.keys()].sort()).toEqual(['code', 'decision', 'le', 'route', 'upstream', 'version'])
+  expect([...labels.keys()].sort()).toEqual([
+    'code',
+    'decision',
+    'le',
+    'mode',
+    'route',
+    'upstream',
+    'version',
+    'where',
+  ])
   expect([...(labels.get('route') ?? [])].sort()).toEqual(['none', 'orders'])
 })
 

@@ -1,6 +1,6 @@
 import type { MaybePromise, RecordSource } from '../../ports/stores.ts'
 import { StoreUnavailable } from '../../ports/stores.ts'
-import { BoundedMap } from './bounded-map.ts'
+import { BoundedMap } from '../bounded-map.ts'
 import type { FromDirectory, ToDirectory } from './messages.ts'
 import type { TableRecord } from './shared-table.ts'
 

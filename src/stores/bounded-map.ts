@@ -32,6 +32,17 @@ export class BoundedMap<V> {
     this.#old.delete(key)
   }
 
+  clear(): void {
+    this.#young.clear()
+    this.#old.clear()
+  }
+
+  /** What was used lately comes first; an entry that was moved may come twice. */
+  *values(): Generator<V> {
+    yield* this.#young.values()
+    yield* this.#old.values()
+  }
+
   get size(): number {
     return this.#young.size + this.#old.size
   }

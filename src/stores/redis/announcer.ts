@@ -1,0 +1,106 @@
+import type { Logger } from '../../ports/runtime.ts'
+import { BEAT, BEAT_EVERY_MS, type Change, encodeChange } from './changes.ts'
+import type { Connection } from './connection.ts'
+import type { Layout } from './layout.ts'
+import type { FromRedisStore, ToRedisStore } from './messages.ts'
+
+const THREAD_TIMEOUT_MS = 1_000
+const PUBLISH_TIMEOUT_MS = 900
+/** In a row, after which the connection is given up. */
+const BEATS_LOST_MAX = 3
+
+interface Member {
+  post(message: FromRedisStore): void
+}
+
+/** Tells this node's threads, and waits for them; and all other nodes, over the channel. */
+export interface Announcer {
+  announce(change: Change): Promise<void>
+  join(member: Member): { receive(message: ToRedisStore): void; leave(): void }
+  close(): void
+}
+
+export function createAnnouncer(deps: {
+  readonly connection: Connection
+  readonly layout: Layout
+  readonly logger: Logger
+  /** Whether the channel could be written to, once a second. */
+  readonly onBeat: (isSent: boolean) => void
+  /** Of the control thread itself. */
+  readonly apply: (change: Change) => void
+}): Announcer {
+  const { connection, layout, logger, onBeat, apply } = deps
+  let beatsLost = 0
+  const members = new Set<Member>()
+  const waiting = new Map<number, { readonly members: Set<Member>; readonly done: () => void }>()
+  let lastId = 0
+
+  function settle(id: number, member: Member): void {
+    const round = waiting.get(id)
+    if (!round?.members.delete(member) || round.members.size > 0) return
+    waiting.delete(id)
+    round.done()
+  }
+
+  function tellThreads(change: Change): Promise<void> {
+    apply(change)
+    if (members.size === 0) return Promise.resolve()
+    const id = ++lastId
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        waiting.delete(id)
+        logger.error('a thread did not confirm a change in time', { change: change.kind })
+        resolve()
+      }, THREAD_TIMEOUT_MS)
+      const done = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+      waiting.set(id, { members: new Set(members), done })
+      for (const member of members) member.post({ kind: 'changed', id, change })
+    })
+  }
+
+  /** What is lost here costs other nodes their TTL at most. */
+  async function publish(line: string): Promise<void> {
+    await connection.call(PUBLISH_TIMEOUT_MS, 'PUBLISH', [layout.channel, line])
+  }
+
+  async function beat(): Promise<void> {
+    const isSent = await publish(BEAT).then(
+      () => true,
+      () => false,
+    )
+    beatsLost = isSent ? 0 : beatsLost + 1
+    // Nothing else would notice that a server hangs, or that a network swallows everything.
+    if (beatsLost > 0 && beatsLost % BEATS_LOST_MAX === 0) connection.reconnect()
+    onBeat(isSent)
+  }
+
+  const timer = setInterval(() => void beat(), BEAT_EVERY_MS)
+  timer.unref()
+
+  return {
+    async announce(change) {
+      await Promise.all([
+        tellThreads(change),
+        publish(encodeChange(change)).catch((error: unknown) => {
+          logger.error('a change could not be told to other nodes; they learn of it within their TTL', {
+            error,
+          })
+        }),
+      ])
+    },
+    join(member) {
+      members.add(member)
+      return {
+        receive: (message) => settle(message.id, member),
+        leave() {
+          members.delete(member)
+          for (const id of [...waiting.keys()]) settle(id, member)
+        },
+      }
+    },
+    close: () => clearInterval(timer),
+  }
+}
