@@ -1,11 +1,14 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { createCheckKey } from './app/check-key.ts'
+import { createRequestIds } from './app/request-ids.ts'
+import { rememberHashes } from './app/token-hashes.ts'
 import { hashByteString } from './app/tokens.ts'
 import type { Config } from './config/schema.ts'
 import { compileTrustedProxies } from './data-plane/client-address.ts'
+import { chooseEngines } from './data-plane/engines.ts'
 import type { Plan } from './data-plane/exchange.ts'
-import { openFront } from './data-plane/front/node-http.ts'
+import { openFront } from './data-plane/front/open-front.ts'
 import { createPipeline } from './data-plane/pipeline.ts'
 import { compileRoutes } from './data-plane/route-table.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
@@ -17,6 +20,9 @@ import { createLogger } from './telemetry/logger.ts'
 import { createRecorder } from './telemetry/recorder.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
+
+/** Tokens whose hashes a thread remembers, twice. */
+const TOKEN_HASHES_MAX = 10_000
 
 /** Composition root of one data-plane thread: config → pipeline → listener. */
 
@@ -51,10 +57,10 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     {
       checkKey: createCheckKey({ records, buckets, clock }),
       checkLocally: local && createCheckKey({ records: local, buckets: local, clock }),
-      hashToken: hashByteString,
+      hashToken: rememberHashes(hashByteString, TOKEN_HASHES_MAX),
       recorder,
       clock,
-      createRequestId: randomUUID,
+      createRequestId: createRequestIds({ bytes: randomBytes }),
       logger,
     },
     plan,
@@ -78,7 +84,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
 
   await store.ready()
   const { gateway } = config
-  const front = await openFront({
+  const front = await openFront(chooseEngines(config).front, {
     handler: pipeline,
     ...listen,
     tls: start.tls,
@@ -152,7 +158,7 @@ function compilePlan(config: Config): Plan {
   const { trusted_proxies, max_headers, max_target_bytes } = config.gateway
   return {
     routes: compileRoutes(config),
-    upstreams: createUpstreams(config),
+    upstreams: createUpstreams(config, chooseEngines(config).upstream),
     trustedProxies: compileTrustedProxies(trusted_proxies),
     headLimits: { headersMax: max_headers, targetBytesMax: max_target_bytes },
   }

@@ -25,11 +25,10 @@ const gatewaySchema = z.strictObject({
     .describe('Number of data-plane threads. auto: one per core.'),
   engine: z
     .enum(['auto', 'node', 'raw'])
-    .refine((engine) => engine !== 'raw', {
-      error: 'must be auto or node: raw is not available in this version yet',
-    })
     .default('auto')
-    .describe('HTTP implementation towards clients. raw is not available in this version yet.'),
+    .describe(
+      'HTTP implementation. raw: our own strict HTTP/1.1, the fastest; node: node:http and undici. auto: raw, but node towards clients where there is TLS.',
+    ),
   trusted_proxies: z
     .array(cidrField())
     .max(1024)

@@ -89,5 +89,5 @@ function compileTimeouts(entry: RouteConfig, upstream: UpstreamConfig): RouteTim
 
 function compileFieldRules(changes: FieldChanges, owned: readonly string[]): FieldRules {
   const drops = new Set([...owned, ...changes.remove, ...Object.keys(changes.set)])
-  return { drops, set: Object.entries(changes.set).flat() }
+  return { drops, set: Object.entries(changes.set).flat(), fates: new Map() }
 }

@@ -12,7 +12,7 @@ import {
   trimBlanks,
 } from './raw-headers.ts'
 import type { RequestHead } from './request-check.ts'
-import type { Route } from './route.ts'
+import type { FieldFate, Route } from './route.ts'
 
 export interface UpstreamHeadersInput {
   readonly route: Route
@@ -47,6 +47,8 @@ export interface ClientHeadersInput {
 const CONTENT_LENGTH = 'content-length'
 const UPGRADE = 'upgrade'
 const REQUEST_ID_LENGTH_MAX = 128
+/** Names remembered for each route and direction; those that come later are judged each time. */
+const FATES_MAX = 512
 
 /**
  * The fields to send upstream. First what the client may pass on, then what the gateway adds, so
@@ -56,7 +58,7 @@ const REQUEST_ID_LENGTH_MAX = 128
  */
 export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
   const { route, head, rawHeaders } = input
-  const { drops } = route.requestFields
+  const { fates } = route.requestFields
   const headers = [
     'Host',
     route.hostHeader === 'upstream' || head.host === '' ? input.upstreamHost : head.host,
@@ -64,12 +66,11 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
   const nominees = listNominees(rawHeaders)
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
-    const lower = name.toLowerCase()
-    const dashed = toDashed(lower)
-    if (drops.has(lower) || drops.has(dashed) || isOwnField(dashed)) continue
-    if (!input.client.isPeerTrusted && isOriginField(dashed)) continue
-    if (nominees?.has(lower) === true) continue
-    addPassed(headers, name, lower, rawHeaders[i + 1] ?? '', route)
+    const fate = fates.get(name) ?? learnFate(fates, name, toRequestFate(name, route))
+    if (fate === 'drop' || (fate === 'origin' && !input.client.isPeerTrusted)) continue
+    if (nominees?.has(name.toLowerCase()) === true) continue
+    if (fate === 'cookie') addCookie(headers, name, rawHeaders[i + 1] ?? '', route)
+    else headers.push(name, rawHeaders[i + 1] ?? '')
   }
   addFraming(headers, input)
   addForwardingFields(headers, input)
@@ -78,13 +79,29 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
   return headers
 }
 
-function addPassed(headers: string[], name: string, lower: string, value: string, route: Route): void {
-  const { strippedCookie } = route.token
-  if (strippedCookie === '' || lower !== 'cookie') {
-    headers.push(name, value)
-    return
-  }
-  const rest = removeCookie(value, strippedCookie)
+function toRequestFate(name: string, route: Route): FieldFate {
+  const { drops } = route.requestFields
+  const lower = name.toLowerCase()
+  const dashed = toDashed(lower)
+  if (drops.has(lower) || drops.has(dashed) || isOwnField(dashed)) return 'drop'
+  if (isOriginField(dashed)) return 'origin'
+  return lower === 'cookie' && route.token.strippedCookie !== '' ? 'cookie' : 'pass'
+}
+
+function toAnswerFate(name: string, route: Route): FieldFate {
+  const lower = name.toLowerCase()
+  if (route.responseFields.drops.has(lower) || isOwnField(lower)) return 'drop'
+  return lower === CONTENT_LENGTH ? 'length' : 'pass'
+}
+
+/** Remembers what becomes of a name; what is kept does not hold on to the head that it came in. */
+function learnFate(fates: Map<string, FieldFate>, name: string, fate: FieldFate): FieldFate {
+  if (fates.size < FATES_MAX) fates.set(Buffer.from(name, 'latin1').toString('latin1'), fate)
+  return fate
+}
+
+function addCookie(headers: string[], name: string, value: string, route: Route): void {
+  const rest = removeCookie(value, route.token.strippedCookie)
   if (rest !== '') headers.push(name, rest)
 }
 
@@ -108,15 +125,15 @@ function addIdentity(headers: string[], input: UpstreamHeadersInput): void {
  */
 export function buildClientHeaders(input: ClientHeadersInput): string[] {
   const { route, status, rawHeaders } = input
-  const { drops } = route.responseFields
+  const { fates } = route.responseFields
   const headers: string[] = []
   const nominees = listNominees(rawHeaders)
   const hasLength = status >= 200 && status !== 204
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
-    const lower = name.toLowerCase()
-    if (drops.has(lower) || isOwnField(lower)) continue
-    if (lower === CONTENT_LENGTH ? !hasLength : nominees?.has(lower) === true) continue
+    const fate = fates.get(name) ?? learnFate(fates, name, toAnswerFate(name, route))
+    if (fate === 'drop') continue
+    if (fate === 'length' ? !hasLength : nominees?.has(name.toLowerCase()) === true) continue
     headers.push(name, rawHeaders[i + 1] ?? '')
   }
   if (input.hasUpgraded)

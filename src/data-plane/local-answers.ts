@@ -123,6 +123,7 @@ export function buildLocalAnswer(input: LocalAnswerInput): LocalAnswer {
  */
 function acceptsProblem(rawHeaders: RawHeaders): boolean {
   const accept = joinFields(rawHeaders, 'accept')
+  if (accept.length < PROBLEM_TYPE.length) return false
   const problem = findWeight(accept, PROBLEM_TYPE) ?? 0
   if (problem === 0) return false
   const plain =

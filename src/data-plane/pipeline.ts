@@ -72,9 +72,9 @@ function run(exchange: Exchange): void {
 
 function checkHead(exchange: Exchange): Refusal | undefined {
   const { client, plan } = exchange
-  const { method, target, httpVersion, rawHeaders } = client
+  const { method, target, httpVersion, rawHeaders, isScreened } = client
   if (httpVersion === 'other') return { code: 'bad_request' }
-  const head = checkRequestHead({ method, target, httpVersion, rawHeaders }, plan.headLimits)
+  const head = checkRequestHead({ method, target, httpVersion, rawHeaders, isScreened }, plan.headLimits)
   if (head.kind === 'fault') return { code: head.code, allow: head.allow }
   exchange.head = head
   exchange.path = head.path

@@ -10,6 +10,8 @@ export interface ReceivedHead {
   readonly target: string
   readonly httpVersion: '1.0' | '1.1' | '2.0'
   readonly rawHeaders: RawHeaders
+  /** Names are known to be tokens, and values to hold no control characters. */
+  readonly isScreened?: boolean
 }
 
 export interface HeadLimits {
@@ -82,7 +84,7 @@ export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): Re
   if (!isToken(method)) return BAD_REQUEST
 
   const target = parseTarget(received.target, method)
-  const fields = readFields(rawHeaders)
+  const fields = readFields(rawHeaders, received.isScreened === true)
   if (target === undefined || !fields.isSound || !isFramed(fields, httpVersion)) return BAD_REQUEST
 
   const hostname = resolveHost(fields, target, httpVersion)
@@ -108,7 +110,7 @@ export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): Re
 }
 
 /** Reads every field once. Anything wrong makes the result unsound. */
-function readFields(rawHeaders: RawHeaders): Fields {
+function readFields(rawHeaders: RawHeaders, isScreened: boolean): Fields {
   const fields: Fields = {
     isSound: rawHeaders.length % 2 === 0,
     hosts: 0,
@@ -122,7 +124,8 @@ function readFields(rawHeaders: RawHeaders): Fields {
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
     const value = rawHeaders[i + 1] ?? ''
-    if (!isToken(name) || !isFieldValue(value) || !readField(fields, name, value)) fields.isSound = false
+    if (!isScreened && !(isToken(name) && isFieldValue(value))) fields.isSound = false
+    if (!readField(fields, name, value)) fields.isSound = false
   }
   return fields
 }

@@ -62,11 +62,19 @@ export interface TokenField {
   readonly scheme: 'bearer' | 'basic' | 'raw'
 }
 
+/**
+ * `origin`: passes from trusted peers only; `length`: passes where a body may follow; `cookie`: is
+ * searched for the token.
+ */
+export type FieldFate = 'drop' | 'pass' | 'origin' | 'cookie' | 'length'
+
 export interface FieldRules {
   /** Lower-case names of fields that do not pass: the protocol's, the gateway's and the route's. */
   readonly drops: ReadonlySet<string>
   /** Raw list of what the route sets. */
   readonly set: readonly string[]
+  /** What becomes of the names that were seen so far, as they were written. */
+  readonly fates: Map<string, FieldFate>
 }
 
 /** Whether the route takes the method; the case of methods counts (RFC 9110 section 9.1). */

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import type { Config } from '../config/schema.ts'
 import type { Target } from '../ports/transport.ts'
+import type { Engine } from './engines.ts'
 import { parseOrigin } from './upstream/origin.ts'
+import { createRawUpstreamDeps } from './upstream/raw-http1.ts'
 import { createTarget } from './upstream/target.ts'
 
 export interface PooledTarget {
@@ -29,7 +31,8 @@ export interface Upstreams {
 }
 
 /** Opens no connection yet. Throws where a CA file cannot be read. */
-export function createUpstreams(config: Config): Upstreams {
+export function createUpstreams(config: Config, engine: Engine): Upstreams {
+  const raw = engine === 'raw' ? createRawUpstreamDeps() : undefined
   const byName = new Map<string, Upstream>()
   for (const [id, [name, entry]] of Object.entries(config.upstreams).entries()) {
     const ca = entry.tls.ca === undefined ? undefined : readFileSync(entry.tls.ca, 'utf8')
@@ -39,6 +42,7 @@ export function createUpstreams(config: Config): Upstreams {
         origin: parseOrigin(url, { ca, servername: entry.tls.servername }),
         connectionsMax: entry.max_connections,
         connectMsMax,
+        raw,
       }),
       inFlight: 0,
     }))

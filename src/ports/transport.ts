@@ -29,6 +29,8 @@ export interface ClientStream {
   /** `other`: the pipeline refuses it. */
   readonly httpVersion: '1.0' | '1.1' | 'other'
   readonly rawHeaders: RawFields
+  /** The front has made sure that names are tokens and values hold no control characters. */
+  readonly isScreened: boolean
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   /** The request asks for a WebSocket: `upgradedSocket` may be used instead of an answer. */
@@ -50,6 +52,7 @@ export interface ClientStream {
    * data for `stallMs` (0: never). The front owns the array from here on.
    */
   sendHead(status: number, fields: string[], stallMs: number): void
+  /** The chunk is lent: what is not sent before the call returns is copied. */
   sendChunk(chunk: Uint8Array): boolean
   sendEnd(trailers: RawFields): void
   /** Head and body of an answer made here. */
@@ -76,6 +79,7 @@ export type ClientFault = Extract<
 
 /** What a front tells the exchange. After `onClientGone` or `onAnswerSent` nothing more comes. */
 export interface ClientHandler {
+  /** The chunk belongs to the handler from here on. */
   onBodyChunk(chunk: Uint8Array): void
   onBodyEnd(trailers: RawFields): void
   onClientDrain(): void
@@ -157,6 +161,7 @@ export interface UpstreamHandler {
   /** A 1xx other than 100 and 101. */
   onInformation(status: number, fields: RawFields): void
   onAnswerHead(status: number, fields: RawFields): void
+  /** The chunk is lent until the call returns. */
   onAnswerChunk(chunk: Uint8Array): void
   onAnswerEnd(trailers: RawFields): void
   onUpstreamFailure(failure: UpstreamFailure): void

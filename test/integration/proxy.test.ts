@@ -1,4 +1,8 @@
-import { startNodeGateway } from '../support/proxy-gateway.ts'
+import { ENGINE_PAIRS, startGatewayWith } from '../support/proxy-gateway.ts'
 import { describeProxy } from './proxy-behaviour.ts'
 
-describeProxy('node:http front, undici upstream', { startGateway: startNodeGateway })
+for (const engines of ENGINE_PAIRS) {
+  describeProxy(`${engines.front} front, ${engines.upstream} upstream`, {
+    startGateway: startGatewayWith(engines),
+  })
+}

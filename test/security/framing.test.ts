@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { useProxy } from '../support/proxy-bench.ts'
-import { eventually, startNodeGateway } from '../support/proxy-gateway.ts'
+import { ENGINE_PAIRS, eventually, startGatewayWith } from '../support/proxy-gateway.ts'
 import { startHttpUpstream } from '../support/upstreams.ts'
 
 const POST = ['POST / HTTP/1.1', 'Host: a']
@@ -78,8 +78,8 @@ const BAD_BODIES: readonly (readonly [string, string])[] = [
   ['a length as a trailer', '3\r\nabc\r\n0\r\nContent-Length: 5\r\n\r\n'],
 ]
 
-describe('framing of requests', () => {
-  const bench = useProxy({ startGateway: startNodeGateway })
+describe.each(ENGINE_PAIRS)('framing of requests ($front front, $upstream upstream)', (engines) => {
+  const bench = useProxy({ startGateway: startGatewayWith(engines) })
 
   it.each(BAD_HEADS)('refuses %s, closes, and forwards nothing', async (_name, head) => {
     const upstream = await bench.upstream(startHttpUpstream())

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { useProxy } from '../support/proxy-bench.ts'
-import { KSID, startNodeGateway, TOKEN } from '../support/proxy-gateway.ts'
+import { ENGINE_PAIRS, KSID, startGatewayWith, TOKEN } from '../support/proxy-gateway.ts'
 import { startHttpUpstream } from '../support/upstreams.ts'
 
 const HIDDEN = 'GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n'
 
-describe('requests hidden in requests', () => {
-  const bench = useProxy({ startGateway: startNodeGateway })
+describe.each(ENGINE_PAIRS)('requests hidden in requests ($front front, $upstream upstream)', (engines) => {
+  const bench = useProxy({ startGateway: startGatewayWith(engines) })
 
   it.each(['GET', 'DELETE', 'OPTIONS', 'POST', 'HEAD'])(
     'keeps a hidden request in the body of a %s a body',

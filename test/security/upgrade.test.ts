@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { useProxy } from '../support/proxy-bench.ts'
-import { eventually, KSID, startNodeGateway } from '../support/proxy-gateway.ts'
+import { ENGINE_PAIRS, eventually, KSID, startGatewayWith } from '../support/proxy-gateway.ts'
 import { startHttpUpstream, startRawUpstream } from '../support/upstreams.ts'
 
 const UPGRADE = [
@@ -12,8 +12,8 @@ const UPGRADE = [
 ]
 const HIDDEN = 'GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n'
 
-describe('upgrades that are none', () => {
-  const bench = useProxy({ startGateway: startNodeGateway })
+describe.each(ENGINE_PAIRS)('upgrades that are none ($front front, $upstream upstream)', (engines) => {
+  const bench = useProxy({ startGateway: startGatewayWith(engines) })
 
   it.each([
     ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 200],

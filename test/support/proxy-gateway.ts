@@ -2,8 +2,9 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { CheckKey } from '../../src/app/check-key.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { compileTrustedProxies } from '../../src/data-plane/client-address.ts'
+import type { Engine, Engines } from '../../src/data-plane/engines.ts'
 import type { Plan } from '../../src/data-plane/exchange.ts'
-import { openFront } from '../../src/data-plane/front/node-http.ts'
+import { openFront } from '../../src/data-plane/front/open-front.ts'
 import { createPipeline } from '../../src/data-plane/pipeline.ts'
 import { compileRoutes } from '../../src/data-plane/route-table.ts'
 import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
@@ -45,12 +46,23 @@ export const checkOneToken: CheckKey = (tokenHash) =>
     ? { kind: 'allowed', kid: 'k_1', ksid: KSID, limit: undefined, remaining: 0, lastRefilledMs: 0, nowMs: 0 }
     : { kind: 'unknown' }
 
-/** The node:http front with undici behind it. */
-export const startNodeGateway: StartGateway = async (settings) => {
+/** Every pair of a front and an upstream client. */
+export const ENGINE_PAIRS: readonly Engines[] = [
+  { front: 'node', upstream: 'node' },
+  { front: 'raw', upstream: 'raw' },
+  { front: 'raw', upstream: 'node' },
+  { front: 'node', upstream: 'raw' },
+]
+
+export function startGatewayWith(engines: Engines): StartGateway {
+  return (settings) => start(engines, settings)
+}
+
+async function start(engines: Engines, settings: GatewaySettings): Promise<TestGateway> {
   const records: FinishedExchange[] = []
   const errors: unknown[] = []
   const config = parseConfig(settings)
-  let plan = createPlan(settings)
+  let plan = createPlan(settings, engines.upstream)
   const pipeline = createPipeline(
     {
       checkKey: settings.checkKey ?? checkOneToken,
@@ -64,7 +76,7 @@ export const startNodeGateway: StartGateway = async (settings) => {
     plan,
   )
   const { gateway } = config
-  const front = await openFront({
+  const front = await openFront(engines.front, {
     handler: pipeline,
     host: '127.0.0.1',
     port: 0,
@@ -84,7 +96,7 @@ export const startNodeGateway: StartGateway = async (settings) => {
     errors,
     reload: async (next) => {
       const { upstreams } = plan
-      plan = createPlan(next)
+      plan = createPlan(next, engines.upstream)
       pipeline.replace(plan)
       await upstreams.close()
     },
@@ -105,11 +117,11 @@ function parseConfig(settings: GatewaySettings) {
   })
 }
 
-function createPlan(settings: GatewaySettings): Plan {
+function createPlan(settings: GatewaySettings, engine: Engine): Plan {
   const config = parseConfig(settings)
   return {
     routes: compileRoutes(config),
-    upstreams: createUpstreams(config),
+    upstreams: createUpstreams(config, engine),
     trustedProxies: compileTrustedProxies(config.gateway.trusted_proxies),
     headLimits: { headersMax: config.gateway.max_headers, targetBytesMax: config.gateway.max_target_bytes },
   }

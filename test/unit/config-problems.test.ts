@@ -179,7 +179,6 @@ describe('a problem points at its cause', () => {
   })
 
   test.each([
-    ['gateway: {engine: raw}', '1:19'],
     ['gateway: {http2: true}', '1:18'],
     ['admin: {script: {limit: 60}}', '1:9'],
     ['upstreams: {o: {targets: ["http://h"], health_check: {path: /}}}', '1:40'],

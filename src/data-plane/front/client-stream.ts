@@ -30,6 +30,7 @@ export class NodeClientStream implements FrontStream {
   readonly target: string
   readonly httpVersion: '1.0' | '1.1' | 'other'
   readonly rawHeaders: RawFields
+  readonly isScreened = false
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   readonly upgraded: UpgradedSocket | undefined
@@ -140,8 +141,10 @@ export class NodeClientStream implements FrontStream {
     hold(this.#state, this)
   }
 
-  sendChunk(chunk: Uint8Array): boolean {
+  sendChunk(lent: Uint8Array): boolean {
     if (this.#isOver || this.#isEnded) return true
+    // Node keeps what it cannot write at once.
+    const chunk = Buffer.from(lent)
     if (this.#isHeadHeld && this.#heldChunk === undefined) {
       this.#heldChunk = chunk
       return true

@@ -8,39 +8,19 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { ClientFault, Front, FrontHandler } from '../../ports/transport.ts'
+import type { ClientFault, Front } from '../../ports/transport.ts'
 import { checkRequestHead, type HeadLimits } from '../request-check.ts'
 import { toHttpVersion } from './answer-fields.ts'
 import { NodeClientStream } from './client-stream.ts'
 import { Connection, type FrontState, TICK_MS } from './connection.ts'
 import { encodeAnswer } from './encode-answer.ts'
+import type { FrontOptions } from './front-options.ts'
 
 /** How long a socket that was told to go may take to read why. */
 const GOODBYE_MS = 1000
 
-export interface FrontOptions {
-  readonly handler: FrontHandler
-  readonly host: string
-  /** 0 takes any free port. */
-  readonly port: number
-  readonly reusePort: boolean
-  /** PEM text; absent: plain HTTP. */
-  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined
-  /** The pipeline checks them; the parser only keeps what it needs for that. */
-  readonly headLimits: HeadLimits
-  readonly headerBytesMax: number
-  readonly headersTimeoutMs: number
-  readonly idleTimeoutMs: number
-  /** 0: none. */
-  readonly bodyTimeoutMs: number
-  /** Least average of a request body; 0: none. */
-  readonly bodyBytesPerSecondMin: number
-  /** Told +1 for each connection that opens, -1 when it closes. */
-  readonly onConnections: (change: number) => void
-}
-
 /** Opens a listener of HTTP/1.1 on node:http. Rejects where the address cannot be bound. */
-export async function openFront(options: FrontOptions): Promise<Front> {
+export async function openNodeFront(options: FrontOptions): Promise<Front> {
   const front = new NodeFront(options)
   await front.listen()
   return front

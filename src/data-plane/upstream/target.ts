@@ -9,6 +9,7 @@ import type {
 import { type ChunkedAgent, ChunkedCall, createChunkedAgent } from './node-http.ts'
 import type { Origin } from './origin.ts'
 import { Permits } from './permits.ts'
+import { RawTarget, type RawUpstreamDeps } from './raw-http1.ts'
 import { UndiciCall, UndiciPool } from './undici.ts'
 import { openTunnel } from './web-socket.ts'
 
@@ -18,11 +19,14 @@ export interface TargetOptions {
   readonly connectionsMax: number
   /** The longest connect timeout that any request will ask for. */
   readonly connectMsMax: number
+  /** Where it is there, the target is spoken to by our own client instead of Node's and undici. */
+  readonly raw: RawUpstreamDeps | undefined
 }
 
 /** Opens no connection yet. */
 export function createTarget(options: TargetOptions): Target {
-  return new HttpTarget(options)
+  const { origin, connectionsMax, raw } = options
+  return raw === undefined ? new HttpTarget(options) : new RawTarget(origin, connectionsMax, raw)
 }
 
 class HttpTarget implements Target {

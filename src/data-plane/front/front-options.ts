@@ -1,0 +1,24 @@
+import type { FrontHandler } from '../../ports/transport.ts'
+import type { HeadLimits } from '../request-check.ts'
+
+/** What both fronts are opened with. */
+export interface FrontOptions {
+  readonly handler: FrontHandler
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  readonly reusePort: boolean
+  /** PEM text; absent: plain HTTP. */
+  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined
+  /** The pipeline checks them; the parser only keeps what it needs for that. */
+  readonly headLimits: HeadLimits
+  readonly headerBytesMax: number
+  readonly headersTimeoutMs: number
+  readonly idleTimeoutMs: number
+  /** 0: none. */
+  readonly bodyTimeoutMs: number
+  /** Least average of a request body; 0: none. */
+  readonly bodyBytesPerSecondMin: number
+  /** Told +1 for each connection that opens, -1 when it closes. */
+  readonly onConnections: (change: number) => void
+}

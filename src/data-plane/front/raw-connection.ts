@@ -1,0 +1,251 @@
+import type { Socket } from 'node:net'
+import type { ClientFault, UpgradedSocket } from '../../ports/transport.ts'
+import { INCOMPLETE } from '../http1/field-section.ts'
+import type { RequestParser } from '../http1/request-parser.ts'
+import { checkRequestHead } from '../request-check.ts'
+import { type Timed, UNARMED } from '../timer-wheel.ts'
+import { LINGER_BYTES_MAX, LINGER_MS, RawClientStream } from './raw-client-stream.ts'
+import { encodeWhole, type RawFrontState, type RawStreamOwner, toFault } from './raw-state.ts'
+
+const NOTHING = Buffer.alloc(0)
+const LF = 0x0a
+
+/**
+ * One connection of a client. Bytes are kept until somebody wants them: the parser while no
+ * exchange runs, the exchange while it takes a body, nobody in between. So requests are taken one
+ * at a time and in order, and no byte is ever looked at in two ways.
+ */
+export class RawConnection implements Timed, RawStreamOwner {
+  deadline: number = UNARMED
+  nextCheck: number = UNARMED
+  readonly peerAddress: string
+  readonly #socket: Socket
+  readonly #state: RawFrontState
+  #stream: RawClientStream | undefined = undefined
+  #bytes: Buffer = NOTHING
+  #at = 0
+  /** How much of an incomplete head the parser has seen. */
+  #seen = 0
+  /** `leaving`: a last answer was given, and whatever comes is thrown away. */
+  #phase: 'open' | 'leaving' | 'detached' | 'closed' = 'open'
+  #isAdvancing = false
+  #isPaused = false
+  #hasServed = false
+  #lingered = 0
+
+  constructor(socket: Socket, state: RawFrontState) {
+    this.#socket = socket
+    this.#state = state
+    this.peerAddress = socket.remoteAddress ?? ''
+    attach(socket, this)
+    this.arm(state.headersMs)
+  }
+
+  // Streams call these.
+
+  write(data: string | Buffer): boolean {
+    return typeof data === 'string' ? this.#socket.write(data, 'latin1') : this.#socket.write(data)
+  }
+
+  arm(limitMs: number): void {
+    this.#state.timers.arm(this, limitMs)
+  }
+
+  disarm(): void {
+    this.#state.timers.disarm(this)
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  free(stream: { readonly closes: boolean }): void {
+    if (this.#stream !== stream || this.#phase !== 'open') return
+    this.#stream = undefined
+    if (stream.closes || this.#state.isDraining) {
+      this.#leave()
+      return
+    }
+    this.arm(this.#state.idleMs)
+    this.advance()
+  }
+
+  detach(): void {
+    this.#phase = 'detached'
+    this.disarm()
+    const socket = this.#socket
+    socket.removeListener('data', onData)
+    socket.removeListener('end', onEnd)
+    socket.removeListener('drain', onDrain)
+    socket.pause()
+    if (this.#at < this.#bytes.length) socket.unshift(this.#bytes.subarray(this.#at))
+    this.#bytes = NOTHING
+  }
+
+  advance(): void {
+    if (this.#isAdvancing) return
+    this.#isAdvancing = true
+    while (this.#phase === 'open') {
+      const stream = this.#stream
+      if (!(stream === undefined ? this.#takeRequest() : this.#takeBody(stream))) break
+    }
+    this.#isAdvancing = false
+    if (this.#at === this.#bytes.length && this.#at > 0) {
+      this.#bytes = NOTHING
+      this.#at = 0
+    }
+    if (this.#phase === 'open') this.#regulate()
+  }
+
+  // The front calls these.
+
+  drain(): void {
+    const stream = this.#stream
+    if (stream?.upgraded !== undefined) stream.goAway()
+    // A client that has just come may have its first request on the way.
+    else if (stream === undefined && this.#hasServed && this.#bytes.length === 0) this.#leave()
+  }
+
+  onDeadline(): void {
+    if (this.#phase === 'leaving') this.destroy()
+    else if (this.#stream !== undefined) this.#stream.onDeadline()
+    else if (this.#bytes.length - this.#at > 2) this.#refuse('request_timeout')
+    else this.destroy()
+  }
+
+  // The listeners below call these.
+
+  onData(chunk: Buffer): void {
+    if (this.#phase === 'leaving') {
+      this.#lingered += chunk.length
+      if (this.#lingered > LINGER_BYTES_MAX) this.#socket.pause()
+      return
+    }
+    const rest = this.#bytes.length - this.#at
+    this.#bytes = rest === 0 ? chunk : Buffer.concat([this.#bytes.subarray(this.#at), chunk])
+    this.#at = 0
+    if (this.#stream !== undefined || this.#mayBeHead(chunk, rest)) this.advance()
+  }
+
+  /** The client has said all that it wanted to: with an exchange running, it has left. */
+  onEnd(): void {
+    if (this.#stream === undefined) this.#socket.destroySoon()
+    else this.destroy()
+  }
+
+  onDrain(): void {
+    this.#stream?.onDrain()
+  }
+
+  onClose(): void {
+    if (this.#phase !== 'detached') this.#phase = 'closed'
+    this.disarm()
+    this.#bytes = NOTHING
+    this.#at = 0
+    this.#stream?.onClose()
+  }
+
+  /** Whether it is worth while to parse again: not for each byte of a head that trickles in. */
+  #mayBeHead(chunk: Buffer, rest: number): boolean {
+    if (rest === 0 || chunk.includes(LF)) return true
+    return this.#bytes.length >= Math.min(2 * this.#seen, this.#state.parser.headBytesMax)
+  }
+
+  #takeRequest(): boolean {
+    const available = this.#bytes.length - this.#at
+    if (available === 0) return false
+    const { parser } = this.#state
+    const end = parser.parse(this.#bytes, this.#at, this.#bytes.length)
+    if (end < 0) {
+      if (end !== INCOMPLETE) this.#refuse(toFault(end))
+      else if (this.#seen === 0) this.arm(this.#state.headersMs)
+      this.#seen = end === INCOMPLETE ? available : 0
+      return false
+    }
+    this.#at = end
+    this.#seen = 0
+    this.#hasServed = true
+    this.disarm()
+    const upgraded = parser.framing.hasUpgrade ? this.#toUpgraded(parser) : undefined
+    const stream = new RawClientStream(this.#state, this, parser, upgraded)
+    this.#stream = stream
+    stream.bind(this.#state.handler.accept(stream))
+    return true
+  }
+
+  #takeBody(stream: RawClientStream): boolean {
+    if (!stream.wantsBody) return false
+    this.#at = stream.body.next(this.#bytes, this.#at, this.#bytes.length)
+    return stream.onBodyEvent(this.#bytes)
+  }
+
+  /** Where the request asks for a WebSocket, what follows it is none of ours. */
+  #toUpgraded(parser: RequestParser): UpgradedSocket | undefined {
+    const { method, target, rawHeaders, minor } = parser
+    const httpVersion = minor === 0 ? '1.0' : '1.1'
+    const head = checkRequestHead({ method, target, httpVersion, rawHeaders }, this.#state.headLimits)
+    if (head.kind === 'fault' || !head.isWebSocket) return undefined
+    const upgraded = { socket: this.#socket, head: this.#bytes.subarray(this.#at) }
+    this.#at = this.#bytes.length
+    return upgraded
+  }
+
+  /** Stops reading while there is something that nobody wants yet. */
+  #regulate(): void {
+    const isFull = this.#stream !== undefined && this.#at < this.#bytes.length
+    if (isFull === this.#isPaused) return
+    this.#isPaused = isFull
+    if (isFull) this.#socket.pause()
+    else this.#socket.resume()
+  }
+
+  #refuse(code: ClientFault): void {
+    const answer = this.#state.handler.refuse(code, this.peerAddress)
+    this.write(encodeWhole(this.#state, answer, true))
+    this.#leave()
+  }
+
+  /** Ends our half, and gives the client a moment to read it and to end its own. */
+  #leave(): void {
+    this.#phase = 'leaving'
+    this.#bytes = NOTHING
+    this.#at = 0
+    this.#socket.end()
+    this.#socket.resume()
+    this.arm(LINGER_MS)
+  }
+}
+
+const CONNECTION: unique symbol = Symbol('connection')
+
+interface Attached extends Socket {
+  [CONNECTION]?: RawConnection
+}
+
+/** The same functions for every socket, which find their connection on it. */
+function attach(socket: Attached, connection: RawConnection): void {
+  socket[CONNECTION] = connection
+  socket.on('data', onData)
+  socket.on('end', onEnd)
+  socket.on('drain', onDrain)
+  socket.on('close', onClose)
+  socket.on('error', ignore)
+}
+
+function onData(this: Attached, chunk: Buffer): void {
+  this[CONNECTION]?.onData(chunk)
+}
+
+function onEnd(this: Attached): void {
+  this[CONNECTION]?.onEnd()
+}
+
+function onDrain(this: Attached): void {
+  this[CONNECTION]?.onDrain()
+}
+
+function onClose(this: Attached): void {
+  this[CONNECTION]?.onClose()
+}
+
+function ignore(): void {}

@@ -1,0 +1,125 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
+import type { Front } from '../../ports/transport.ts'
+import { RequestParser } from '../http1/request-parser.ts'
+import { TimerWheel } from '../timer-wheel.ts'
+import type { FrontOptions } from './front-options.ts'
+import { RawConnection } from './raw-connection.ts'
+import type { RawFrontState } from './raw-state.ts'
+
+/**
+ * Opens a listener of HTTP/1.1 with our own framing on plain sockets. Rejects where the address
+ * cannot be bound.
+ */
+export async function openRawFront(options: FrontOptions): Promise<Front> {
+  const front = new RawFront(options)
+  await front.listen()
+  return front
+}
+
+class RawFront implements Front {
+  readonly #options: FrontOptions
+  readonly #server: Server
+  readonly #state: RawFrontState
+  readonly #sockets = new Set<Socket>()
+  readonly #connections = new Set<RawConnection>()
+
+  constructor(options: FrontOptions) {
+    const { handler, headLimits, headerBytesMax, tls } = options
+    this.#options = options
+    this.#state = {
+      handler,
+      headLimits,
+      parser: new RequestParser({
+        headBytesMax: headerBytesMax,
+        fieldsMax: headLimits.headersMax,
+        targetBytesMax: headLimits.targetBytesMax,
+      }),
+      timers: new TimerWheel(),
+      protocol: tls === undefined ? 'http' : 'https',
+      headersMs: options.headersTimeoutMs,
+      idleMs: options.idleTimeoutMs,
+      bodyMs: options.bodyTimeoutMs,
+      bodyBytesPerSecondMin: options.bodyBytesPerSecondMin,
+      held: [],
+      isFlushScheduled: false,
+      isDraining: false,
+      dateLine: '',
+      dateSecond: 0,
+    }
+    this.#server = this.#createServer()
+  }
+
+  get address(): { readonly host: string; readonly port: number } {
+    const address = this.#server.address()
+    if (address === null || typeof address === 'string') throw new Error('the front is not listening')
+    return { host: address.address, port: address.port }
+  }
+
+  listen(): Promise<void> {
+    const { host, port, reusePort } = this.#options
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ host, port, reusePort, backlog: 4096 }, () => {
+        this.#server.removeAllListeners('error')
+        // Such as a lack of descriptors: those in use go on, and new ones wait.
+        this.#server.on('error', () => {})
+        resolve()
+      })
+    })
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.#state.isDraining = true
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    for (const connection of this.#connections) connection.drain()
+    const deadline = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy()
+    }, graceMs)
+    await closed
+    // The server is done before the last sockets have said so to everybody.
+    while (this.#sockets.size > 0) await new Promise((resolve) => setImmediate(resolve))
+    clearTimeout(deadline)
+  }
+
+  #createServer(): Server {
+    const { tls, headersTimeoutMs } = this.#options
+    // A client may end its half with its last request; what that means is decided by the connection.
+    const options = { allowHalfOpen: true, noDelay: true }
+    if (tls === undefined) {
+      const server = createServer(options, (socket) => this.#take(socket))
+      server.on('connection', (socket) => this.#watch(socket))
+      return server
+    }
+    const server = createTlsServer(
+      {
+        ...options,
+        cert: tls.cert,
+        key: tls.key,
+        minVersion: 'TLSv1.2',
+        ALPNProtocols: ['http/1.1'],
+        handshakeTimeout: headersTimeoutMs,
+      },
+      (socket) => this.#take(socket),
+    )
+    server.on('tlsClientError', (_error, socket) => socket.destroy())
+    server.on('connection', (socket: Socket) => this.#watch(socket))
+    return server
+  }
+
+  #watch(socket: Socket): void {
+    this.#sockets.add(socket)
+    this.#options.onConnections(1)
+    socket.on('error', () => {})
+    socket.once('close', () => {
+      this.#options.onConnections(-1)
+      this.#sockets.delete(socket)
+    })
+  }
+
+  #take(socket: Socket): void {
+    const connection = new RawConnection(socket, this.#state)
+    this.#connections.add(connection)
+    socket.once('close', () => this.#connections.delete(connection))
+  }
+}

@@ -1,0 +1,132 @@
+import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts'
+import {
+  createMarks,
+  INCOMPLETE,
+  MALFORMED,
+  readFieldSection,
+  TARGET_TOO_LONG,
+  TOO_LARGE,
+  toRawFields,
+} from './field-section.ts'
+import { Framing } from './framing.ts'
+
+export interface RequestLimits {
+  /** Request line and fields together. */
+  readonly headBytesMax: number
+  readonly fieldsMax: number
+  readonly targetBytesMax: number
+}
+
+/** The methods that there are (RFC 9110 section 16.1.1 and kin); a parser that guesses is a hole. */
+export const METHODS: ReadonlySet<string> = new Set(
+  (
+    'ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE ' +
+    'NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND ' +
+    'UNLINK UNLOCK UNSUBSCRIBE'
+  ).split(' '),
+)
+
+const METHOD_LENGTH_MAX = 16
+/** ` HTTP/1.x` and the end of the line. */
+const VERSION_LENGTH = 11
+const VERSION = Array.from(' HTTP/1.', (character) => character.charCodeAt(0))
+
+/**
+ * Reads heads of requests (RFC 9112 sections 2 and 3): strict, nothing is repaired. What it found
+ * stands in its fields until the next call. It holds no state between calls: a head that is not
+ * complete is given again from its start, with more behind it.
+ */
+export class RequestParser {
+  method = ''
+  target = ''
+  minor = 1
+  rawHeaders: string[] = []
+  readonly framing: Framing = new Framing()
+  readonly #limits: RequestLimits
+  readonly #marks: Int32Array
+  #methodEnd = 0
+  #targetEnd = 0
+
+  constructor(limits: RequestLimits) {
+    this.#limits = limits
+    this.#marks = createMarks(limits.fieldsMax)
+  }
+
+  get headBytesMax(): number {
+    return this.#limits.headBytesMax
+  }
+
+  /** The offset behind the head that starts at `start`, or why there is none. */
+  parse(bytes: Buffer, start: number, end: number): number {
+    const { headBytesMax } = this.#limits
+    const seenEnd = Math.min(end, start + headBytesMax)
+    const lineStart = skipEmptyLine(bytes, start, seenEnd)
+    if (lineStart < 0) return lineStart
+    const fieldsStart = this.#readLine(bytes, lineStart, seenEnd)
+    if (fieldsStart < 0) {
+      const isTooLong = fieldsStart === INCOMPLETE && end - start >= headBytesMax
+      return isTooLong ? TARGET_TOO_LONG : fieldsStart
+    }
+    const headEnd = readFieldSection(bytes, fieldsStart, seenEnd, this.#marks)
+    if (headEnd < 0) return headEnd === INCOMPLETE && end - start >= headBytesMax ? TOO_LARGE : headEnd
+    return this.#take(bytes, lineStart, headEnd) ? headEnd : MALFORMED
+  }
+
+  #readLine(bytes: Buffer, start: number, end: number): number {
+    let at = start
+    while (at < end && TOKEN[bytes[at] ?? 0] === 1) at++
+    if (at - start > METHOD_LENGTH_MAX) return MALFORMED
+    if (at >= end) return INCOMPLETE
+    if (at === start || bytes[at] !== SPACE) return MALFORMED
+    this.#methodEnd = at
+    this.method = toMethod(bytes, start, at)
+    if (this.method === '') return MALFORMED
+    const targetStart = ++at
+    const targetEndMax = targetStart + this.#limits.targetBytesMax
+    while (at < end && TARGET[bytes[at] ?? 0] === 1) at++
+    if (at > targetEndMax) return TARGET_TOO_LONG
+    if (at >= end) return INCOMPLETE
+    if (at === targetStart) return MALFORMED
+    this.#targetEnd = at
+    return this.#readVersion(bytes, at, end)
+  }
+
+  #readVersion(bytes: Buffer, start: number, end: number): number {
+    for (let i = 0; i < VERSION.length; i++) {
+      if (start + i >= end) return INCOMPLETE
+      if (bytes[start + i] !== VERSION[i]) return MALFORMED
+    }
+    const at = start + VERSION.length
+    if (at >= end) return INCOMPLETE
+    this.minor = (bytes[at] ?? 0) - 0x30
+    if (this.minor !== 0 && this.minor !== 1) return MALFORMED
+    if (at + 1 >= end) return INCOMPLETE
+    if (bytes[at + 1] !== CR) return MALFORMED
+    if (at + 2 >= end) return INCOMPLETE
+    return bytes[at + 2] === LF ? start + VERSION_LENGTH : MALFORMED
+  }
+
+  #take(bytes: Buffer, start: number, end: number): boolean {
+    const text = bytes.toString('latin1', start, end)
+    this.target = text.slice(this.#methodEnd + 1 - start, this.#targetEnd - start)
+    this.rawHeaders = toRawFields(text, start, this.#marks)
+    return this.framing.read(this.rawHeaders, this.minor)
+  }
+}
+
+/** One empty line may come before a request (RFC 9112 section 2.2). */
+function skipEmptyLine(bytes: Uint8Array, start: number, end: number): number {
+  if (start >= end) return INCOMPLETE
+  if (bytes[start] !== CR) return start
+  if (start + 1 >= end) return INCOMPLETE
+  return bytes[start + 1] === LF ? start + 2 : MALFORMED
+}
+
+/** `''` for a method that there is not. */
+function toMethod(bytes: Buffer, start: number, end: number): string {
+  if (end - start === 3 && bytes[start] === 0x47 && bytes[start + 1] === 0x45 && bytes[start + 2] === 0x54) {
+    return 'GET'
+  }
+  const method = bytes.toString('latin1', start, end)
+  return METHODS.has(method) ? method : ''
+}

@@ -1,0 +1,62 @@
+import type {
+  Target,
+  TunnelStream,
+  UpgradedSocket,
+  UpstreamHandler,
+  UpstreamRequest,
+  UpstreamStream,
+} from '../../ports/transport.ts'
+import { ResponseParser } from '../http1/response-parser.ts'
+import { TimerWheel } from '../timer-wheel.ts'
+import { ANSWER_HEAD_BYTES_MAX } from './failures.ts'
+import type { Origin } from './origin.ts'
+import { Permits } from './permits.ts'
+import { RawCall, type RawCallDeps } from './raw-call.ts'
+import { RawPool } from './raw-pool.ts'
+import { createReadBuffer } from './raw-socket.ts'
+
+const ANSWER_FIELDS_MAX = 1000
+
+/** What the raw targets of one thread share. */
+export interface RawUpstreamDeps {
+  readonly timers: TimerWheel
+  readonly parser: ResponseParser
+  readonly readBuffer: Buffer
+}
+
+export function createRawUpstreamDeps(): RawUpstreamDeps {
+  return {
+    timers: new TimerWheel(),
+    parser: new ResponseParser({ headBytesMax: ANSWER_HEAD_BYTES_MAX, fieldsMax: ANSWER_FIELDS_MAX }),
+    readBuffer: createReadBuffer(),
+  }
+}
+
+/** A target spoken to with our own framing, over plain sockets or TLS. Opens no connection yet. */
+export class RawTarget implements Target {
+  readonly host: string
+  readonly #deps: RawCallDeps
+
+  constructor(origin: Origin, connectionsMax: number, { timers, parser, readBuffer }: RawUpstreamDeps) {
+    this.host = origin.authority
+    const pool = new RawPool({ origin, timers, readBuffer })
+    this.#deps = { pool, parser, permits: new Permits(connectionsMax) }
+  }
+
+  send(request: UpstreamRequest, handler: UpstreamHandler): UpstreamStream {
+    const call = new RawCall(this.#deps, request, handler, undefined)
+    this.#deps.permits.acquire(call)
+    return call
+  }
+
+  openTunnel(request: UpstreamRequest, client: UpgradedSocket, handler: UpstreamHandler): TunnelStream {
+    const call = new RawCall(this.#deps, request, handler, client)
+    call.onPermit()
+    return call
+  }
+
+  async close(): Promise<void> {
+    this.#deps.pool.close()
+    await this.#deps.permits.whenIdle()
+  }
+}

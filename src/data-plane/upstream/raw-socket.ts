@@ -1,0 +1,149 @@
+import { connect as connectPlain, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
+import type { Origin } from './origin.ts'
+
+/** What a connection to an upstream tells whoever uses it at the moment. */
+export interface RawSocketUser {
+  /** The connection stands, TLS included. */
+  onConnect(socket: RawSocket): void
+  /** The bytes from 0 to `end` are lent until the call returns. */
+  onBytes(socket: RawSocket, bytes: Buffer, end: number): void
+  onDrain(socket: RawSocket): void
+  /** The upstream has ended its half. */
+  onEnd(socket: RawSocket): void
+  /** The connection is gone; nothing follows. */
+  onClose(socket: RawSocket, error: Error | undefined): void
+  onDeadline(socket: RawSocket): void
+}
+
+const READ_BYTES = 64 * 1024
+
+/** What the connections of one target share. */
+export interface RawSocketDeps {
+  readonly origin: Origin
+  readonly timers: TimerWheel
+  /** Read into by all of them: what was read is used or copied before the next read. */
+  readonly readBuffer: Buffer
+}
+
+export function createReadBuffer(): Buffer {
+  return Buffer.allocUnsafeSlow(READ_BYTES)
+}
+
+/** One connection to an upstream, used by one request after another. */
+export class RawSocket implements Timed {
+  deadline: number = UNARMED
+  nextCheck: number = UNARMED
+  user: RawSocketUser | undefined
+  isConnected = false
+  /** Requests begun on it. */
+  requests = 0
+  readonly #socket: Socket
+  readonly #timers: TimerWheel
+  #error: Error | undefined = undefined
+  #hasEnded = false
+  #isPaused = false
+
+  constructor(deps: RawSocketDeps, user: RawSocketUser) {
+    this.user = user
+    this.#timers = deps.timers
+    this.#socket = deps.origin.isTls ? this.#connectTls(deps) : this.#connectPlain(deps)
+    this.#socket.setNoDelay(true)
+    this.#listen(deps.origin.isTls ? 'secureConnect' : 'connect')
+  }
+
+  /** Whether a request may be sent on it. */
+  get isUsable(): boolean {
+    return this.isConnected && !this.#hasEnded && this.#error === undefined && !this.#socket.destroyed
+  }
+
+  /** Whether the socket can take more at once. */
+  write(data: string | Uint8Array): boolean {
+    return typeof data === 'string' ? this.#socket.write(data, 'latin1') : this.#socket.write(data)
+  }
+
+  pause(): void {
+    if (this.#isPaused) return
+    this.#isPaused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.#socket.resume()
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
+  arm(limitMs: number): void {
+    this.#timers.arm(this, limitMs)
+  }
+
+  disarm(): void {
+    this.#timers.disarm(this)
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  /** Closes once all that was written has left. */
+  destroySoon(): void {
+    this.#socket.destroySoon()
+  }
+
+  onDeadline(): void {
+    this.user?.onDeadline(this)
+  }
+
+  #connectPlain({ origin, readBuffer }: RawSocketDeps): Socket {
+    return connectPlain({
+      host: origin.hostname,
+      port: origin.port,
+      noDelay: true,
+      onread: {
+        buffer: readBuffer,
+        callback: (bytes) => {
+          this.user?.onBytes(this, readBuffer, bytes)
+          return true
+        },
+      },
+    })
+  }
+
+  #connectTls({ origin }: RawSocketDeps): Socket {
+    const socket = connectTls({
+      host: origin.hostname,
+      port: origin.port,
+      servername: origin.servername,
+      ALPNProtocols: ['http/1.1'],
+      ...(origin.ca === undefined ? {} : { ca: origin.ca }),
+    })
+    socket.on('data', (chunk: Buffer) => this.user?.onBytes(this, chunk, chunk.length))
+    return socket
+  }
+
+  #listen(connected: 'connect' | 'secureConnect'): void {
+    const socket = this.#socket
+    socket.once(connected, () => {
+      this.isConnected = true
+      this.user?.onConnect(this)
+    })
+    socket.on('drain', () => this.user?.onDrain(this))
+    socket.on('end', () => {
+      this.#hasEnded = true
+      this.user?.onEnd(this)
+    })
+    socket.on('error', (error) => {
+      this.#error = error
+    })
+    socket.once('close', () => {
+      this.disarm()
+      this.user?.onClose(this, this.#error)
+    })
+  }
+}
