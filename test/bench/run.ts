@@ -1,3 +1,4 @@
+import { benchProxy } from './proxy.ts'
 import { benchRedis } from './redis.ts'
 import { benchStore } from './store.ts'
 
@@ -5,6 +6,7 @@ import { benchStore } from './store.ts'
 
 const [name, ...args] = process.argv.slice(2)
 const benches: Record<string, () => Promise<void>> = {
+  proxy: () => benchProxy(args),
   redis: () => benchRedis(),
   store: () => benchStore(args[0] === undefined ? undefined : Number(args[0])),
 }
