@@ -85,6 +85,8 @@ async function mintKeys(dir: string, common: Values): Promise<{ tokens: string[]
   const adminPort = await findFreePort()
   const values = { ...common, STORE: 'store', ADMIN_PORT: String(adminPort) }
   const gateway = await begin('dripgate-raw', dir, values, {})
+  // The admin listener opens last.
+  await untilListening(adminPort)
   const create = async (ratelimit?: object): Promise<string> => {
     const answer = await fetch(`http://127.0.0.1:${adminPort}/v1/keys.create`, {
       method: 'POST',
