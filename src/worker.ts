@@ -21,11 +21,12 @@ import { createRecorder } from './telemetry/recorder.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 
+/* Composition root of one data-plane thread: config → pipeline → listener. */
+
 /** Tokens whose hashes a thread remembers, twice. */
 const TOKEN_HASHES_MAX = 10_000
 
-/** Composition root of one data-plane thread: config → pipeline → listener. */
-
+/** What a reload has made ready and not yet put in force. */
 interface Prepared {
   readonly config: Config
   readonly plan: Plan

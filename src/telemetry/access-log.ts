@@ -8,8 +8,6 @@ export interface AccessLog {
   write(exchange: FinishedExchange): void
   /** Lines that were given up, since the log was opened, because they could not be written. */
   linesDropped(): number
-  /** Opens the file anew, for example after it was moved away. Standard output stays as it is. */
-  reopen(): void
   /** Writes out what is still in memory, as far as that is possible without waiting. */
   close(): void
 }
@@ -37,17 +35,16 @@ export function openAccessLog(output: string): AccessLog {
   const toFile = output !== 'stdout'
   const chunkBytesMax = toFile ? FILE_CHUNK_BYTES : PIPE_CHUNK_BYTES
   const queue: Chunk[] = []
-  let fd = toFile ? openFile(output) : openWithoutBlocking(1)
+  const fd = toFile ? openFile(output) : openWithoutBlocking(1)
   let text = ''
   let lines = 0
   let queuedBytes = 0
   let dropped = 0
   let writing = false
-  let reopening = false
   let closed = false
   let timer: NodeJS.Timeout | undefined
 
-  return { write, reopen, close, linesDropped: () => dropped }
+  return { write, close, linesDropped: () => dropped }
 
   function write(exchange: FinishedExchange): void {
     const line = formatLine(exchange)
@@ -79,7 +76,6 @@ export function openAccessLog(output: string): AccessLog {
   /** One write at a time, so that lines stay in order and a slow disk costs one pool thread. */
   function writeNext(): void {
     if (writing) return
-    if (reopening) replaceFile()
     const chunk = queue[0]
     if (chunk === undefined) return
     writing = true
@@ -108,25 +104,6 @@ export function openAccessLog(output: string): AccessLog {
     queue.shift()
     queuedBytes -= chunk.text.length
     if (written === undefined) dropped += chunk.lines
-  }
-
-  function reopen(): void {
-    if (!toFile) return
-    reopening = true
-    enqueue()
-    writeNext()
-  }
-
-  function replaceFile(): void {
-    reopening = false
-    const old = fd
-    try {
-      fd = openFile(output)
-    } catch {
-      // Better the old file than none.
-      return
-    }
-    closeDescriptor(old)
   }
 
   function close(): void {

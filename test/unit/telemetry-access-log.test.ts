@@ -138,13 +138,15 @@ it('writes all of a burst, in order, and appends to what is there', async () => 
   expect(read().map(({ status }) => status)).toEqual([...statuses, ...statuses])
 })
 
-it('goes on in a new file when the old one was moved away', async () => {
-  const log = openAccessLog(file)
+it('goes on in a new file when the old one was moved away before a reload', async () => {
+  const before = openAccessLog(file)
   const moved = path.join(directory, 'access.log.1')
-  log.write({ ...EXCHANGE, path: '/before' })
+  before.write({ ...EXCHANGE, path: '/before' })
   await vi.waitFor(() => expect(read()).toHaveLength(1), { timeout: 5000 })
   renameSync(file, moved)
-  log.reopen()
+  // What a reload does: the new log first, then the old one is closed.
+  const log = openAccessLog(file)
+  before.close()
   log.write({ ...EXCHANGE, path: '/after' })
   await vi.waitFor(() => expect(read()).toMatchObject([{ path: '/after' }]), { timeout: 5000 })
   expect(read(moved)).toMatchObject([{ path: '/before' }])
