@@ -8,9 +8,11 @@ import { applyDeclaredKeyspaces } from './app/keyspaces.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
 import { errorText } from './domain/errors.ts'
+import { parsePurgeKey } from './domain/purge-key.ts'
+import type { CachePurger } from './ports/purge.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
-import { openStore } from './stores/store.ts'
+import { openStore, type Store } from './stores/store.ts'
 import {
   type Counters,
   createCounters,
@@ -31,6 +33,7 @@ export interface Gateway {
   readonly gatewayUrl: string
   readonly adminUrl: string
   readonly keyStore: KeyStore
+  readonly purger: CachePurger
   readonly clock: Clock
   readonly threads: Threads
   /** Works by the new configuration from the answer on, or not at all: then says why not. */
@@ -141,6 +144,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     gatewayUrl: toUrl(listen.host, threads.port, config.gateway.tls !== undefined),
     adminUrl: toUrl(admin.address.host, admin.address.port, false),
     keyStore: store.keyStore,
+    purger: createPurger(store),
     clock,
     threads,
 
@@ -162,6 +166,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       await threads.close(config.gateway.shutdown_timeout)
       await admin.close()
       await store.close()
+    },
+  }
+}
+
+/** Key metadata is all that is cached so far, so other kinds of keys have nothing to drop. */
+function createPurger(store: Store): CachePurger {
+  return {
+    async purge(text) {
+      const { kind } = parsePurgeKey(text)
+      const isCached = kind === 'plain' || kind === 'key' || kind === 'keyspace'
+      if (isCached && !(await store.forgetRecords())) return { kind: 'pending', acknowledged: 0, pending: 1 }
+      return { kind: 'done', acknowledged: 1 }
     },
   }
 }

@@ -21,6 +21,11 @@ export interface Store {
     receive(message: StoreFromThread): void
     leave(): void
   }
+  /**
+   * Makes every thread of every node find what it knows of keys anew. `false`: a thread of this node
+   * did not confirm it in time, or the other nodes could not be told.
+   */
+  forgetRecords(): Promise<boolean>
   /** Settings of keyspaces may have changed. */
   configure(config: Config): void
   /** What does not work as it should though requests are served, by name. */
@@ -79,6 +84,7 @@ async function openEmbedded(deps: StoreDeps): Promise<Store> {
       const { receive, leave } = store.serve(thread)
       return { receive: (message) => message.kind !== 'applied' && receive(message), leave }
     },
+    forgetRecords: store.forgetRecords,
     configure: () => {},
     listTroubles: () => ({}),
     close: store.close,
@@ -108,6 +114,7 @@ async function openRedis(deps: StoreDeps, settings: NonNullable<Config['store'][
       const { receive, leave } = store.serve(thread)
       return { receive: (message) => message.kind === 'applied' && receive(message), leave }
     },
+    forgetRecords: () => store.announce({ kind: 'records' }),
     configure(config) {
       leasesOff = listLeasesOff(config)
       store.checker.apply({ kind: 'all' })

@@ -38,9 +38,12 @@ export type FromStorage =
 export type ToDirectory =
   | { readonly kind: 'find'; readonly id: number; readonly tokenHashes: readonly string[] }
   | { readonly kind: 'quiescent'; readonly round: number }
+  | { readonly kind: 'forgot'; readonly id: number }
 
 /** From the control thread to a data-plane thread. */
 export type FromDirectory =
   | { readonly kind: 'found'; readonly id: number; readonly records: readonly (TableRecord | undefined)[] }
   | { readonly kind: 'find-failed'; readonly id: number; readonly internal: string }
   | { readonly kind: 'quiesce'; readonly round: number }
+  /** All records; they are found again in the database. Answered with `forgot`. */
+  | { readonly kind: 'forget'; readonly id: number }

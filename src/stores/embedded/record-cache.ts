@@ -83,6 +83,11 @@ export class RecordCache implements RecordSource<TableRecord> {
         return
       case 'quiesce':
         this.#post({ kind: 'quiescent', round: message.round })
+        return
+      case 'forget':
+        this.#known.clear()
+        this.#unknownSince.clear()
+        this.#post({ kind: 'forgot', id: message.id })
     }
   }
 

@@ -3,6 +3,7 @@ import type { Worker } from 'node:worker_threads'
 import { errorText } from '../../domain/errors.ts'
 import type { Clock, Logger } from '../../ports/runtime.ts'
 import { type KeyStore, type RecordSource, StoreUnavailable } from '../../ports/stores.ts'
+import { Confirmations } from '../confirmations.ts'
 import { type DirectoryLock, lockDirectory, openReader, StoreOpenError } from './database.ts'
 import { createKeyReader, type KeyReader } from './key-reader.ts'
 import { createKeyStore } from './key-store.ts'
@@ -30,6 +31,8 @@ export interface EmbeddedStore {
   readonly memory: TableMemory
   /** Answers a thread's questions until the returned function is called. */
   serve(thread: DirectoryClient): { receive(message: ToDirectory): void; leave(): void }
+  /** Makes all threads find their records anew; `false`: one did not confirm it in time. */
+  forgetRecords(): Promise<boolean>
   slotsUsed(): number
   /** Writes everything down and closes. Rejects when the last states could not be written. */
   close(): Promise<void>
@@ -54,6 +57,7 @@ export interface EmbeddedStoreOptions {
 
 const FLUSH_INTERVAL_MS = 250
 const CLOSE_TIMEOUT_MS = 30_000
+const FORGET_TIMEOUT_MS = 5_000
 
 /** Throws `StoreOpenError`, whose message is for the user. */
 export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
@@ -137,22 +141,29 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   await opened.promise
 
   const { connection, reader } = await openReading(options.directory, worker)
+  const members = new Confirmations<DirectoryClient>()
   return {
     keyStore: createKeyStore({ reader, storage, directory, clock }),
     records: { find: (tokenHash) => findRecord(reader, directory, tokenHash), forget: () => {} },
     table,
     memory,
+    forgetRecords: () => members.ask((member, id) => member.post({ kind: 'forget', id }), FORGET_TIMEOUT_MS),
     slotsUsed: () => directory.used,
 
     serve(thread) {
       const threadMember = { ask: (round: number) => thread.post({ kind: 'quiesce', round }) }
       directory.join(threadMember)
+      const { confirm, leave } = members.join(thread)
       return {
         receive(message) {
           if (message.kind === 'quiescent') return directory.acknowledge(threadMember, message.round)
+          if (message.kind === 'forgot') return confirm(message.id)
           return thread.post(answer(reader, directory, message))
         },
-        leave: () => directory.leave(threadMember),
+        leave() {
+          directory.leave(threadMember)
+          leave()
+        },
       }
     },
 

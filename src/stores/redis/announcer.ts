@@ -1,4 +1,5 @@
 import type { Logger } from '../../ports/runtime.ts'
+import { Confirmations } from '../confirmations.ts'
 import { BEAT, BEAT_EVERY_MS, type Change, encodeChange } from './changes.ts'
 import type { Connection } from './connection.ts'
 import type { Layout } from './layout.ts'
@@ -15,7 +16,8 @@ interface Member {
 
 /** Tells this node's threads, and waits for them; and all other nodes, over the channel. */
 export interface Announcer {
-  announce(change: Change): Promise<void>
+  /** `false`: a thread did not confirm in time, or the channel does not have it. */
+  announce(change: Change): Promise<boolean>
   join(member: Member): { receive(message: ToRedisStore): void; leave(): void }
   close(): void
 }
@@ -31,34 +33,14 @@ export function createAnnouncer(deps: {
 }): Announcer {
   const { connection, layout, logger, onBeat, apply } = deps
   let beatsLost = 0
-  const members = new Set<Member>()
-  const waiting = new Map<number, { readonly members: Set<Member>; readonly done: () => void }>()
-  let lastId = 0
+  const members = new Confirmations<Member>()
 
-  function settle(id: number, member: Member): void {
-    const round = waiting.get(id)
-    if (!round?.members.delete(member) || round.members.size > 0) return
-    waiting.delete(id)
-    round.done()
-  }
-
-  function tellThreads(change: Change): Promise<void> {
+  async function tellThreads(change: Change): Promise<boolean> {
     apply(change)
-    if (members.size === 0) return Promise.resolve()
-    const id = ++lastId
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => {
-        waiting.delete(id)
-        logger.error('a thread did not confirm a change in time', { change: change.kind })
-        resolve()
-      }, THREAD_TIMEOUT_MS)
-      const done = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-      waiting.set(id, { members: new Set(members), done })
-      for (const member of members) member.post({ kind: 'changed', id, change })
-    })
+    const tell = (member: Member, id: number) => member.post({ kind: 'changed', id, change })
+    const isConfirmed = await members.ask(tell, THREAD_TIMEOUT_MS)
+    if (!isConfirmed) logger.error('a thread did not confirm a change in time', { change: change.kind })
+    return isConfirmed
   }
 
   /** What is lost here costs other nodes their TTL at most. */
@@ -82,24 +64,23 @@ export function createAnnouncer(deps: {
 
   return {
     async announce(change) {
-      await Promise.all([
+      const [isConfirmed, isPublished] = await Promise.all([
         tellThreads(change),
-        publish(encodeChange(change)).catch((error: unknown) => {
-          logger.error('a change could not be told to other nodes; they learn of it within their TTL', {
-            error,
-          })
-        }),
+        publish(encodeChange(change)).then(
+          () => true,
+          (error: unknown) => {
+            logger.error('a change could not be told to other nodes; they learn of it within their TTL', {
+              error,
+            })
+            return false
+          },
+        ),
       ])
+      return isConfirmed && isPublished
     },
     join(member) {
-      members.add(member)
-      return {
-        receive: (message) => settle(message.id, member),
-        leave() {
-          members.delete(member)
-          for (const id of [...waiting.keys()]) settle(id, member)
-        },
-      }
+      const { confirm, leave } = members.join(member)
+      return { receive: (message) => confirm(message.id), leave }
     },
     close: () => clearInterval(timer),
   }

@@ -4,13 +4,14 @@ import type { Layout } from './layout.ts'
 
 /**
  * What threads on all nodes must forget, as a line of the channel: "1 token HASH KID" (the key is
- * another one now), "1 gone HASH KID" (there is no such key any more), "1 keyspace KSID". Whatever else comes (of a later version, say) makes a thread forget everything.
+ * another one now), "1 gone HASH KID" (there is no such key any more), "1 keyspace KSID", "1 records" (what is known of all
+ * keys, but not their buckets). Whatever else comes (of a later version, say) makes a thread forget everything.
  * "1 beat" tells that the channel works.
  */
 export type Change =
   | { readonly kind: 'token' | 'gone'; readonly tokenHash: string; readonly kid: string }
   | { readonly kind: 'keyspace'; readonly ksid: string }
-  | { readonly kind: 'all' }
+  | { readonly kind: 'records' | 'all' }
 
 export const BEAT_EVERY_MS = 1_000
 /** Without a beat for this long the channel is taken for broken. */
@@ -25,8 +26,9 @@ export function encodeChange(change: Change): string {
       return `1 ${change.kind} ${change.tokenHash} ${change.kid}`
     case 'keyspace':
       return `1 keyspace ${change.ksid}`
+    case 'records':
     case 'all':
-      return '1 all'
+      return `1 ${change.kind}`
   }
 }
 
@@ -41,7 +43,7 @@ function decodeChange(line: string): Change {
     return { kind, tokenHash: first, kid: second }
   }
   if (version === '1' && kind === 'keyspace' && first !== undefined) return { kind, ksid: first }
-  return { kind: 'all' }
+  return { kind: version === '1' && kind === 'records' ? 'records' : 'all' }
 }
 
 /**

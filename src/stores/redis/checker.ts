@@ -110,6 +110,9 @@ export function openChecker(options: CheckerOptions): RedisChecker {
         records.dropKeyspace(change.ksid)
         buckets.forgetAll()
         return
+      case 'records':
+        records.dropAll()
+        return
       case 'all':
         records.dropAll()
         buckets.forgetAll()

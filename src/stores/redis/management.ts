@@ -13,7 +13,7 @@ export interface Management {
   /** How long expired keys are kept. */
   readonly keepExpiredMs: number
   /** Makes every thread forget; resolves when those of this node have, and the channel has it. */
-  announce(change: Change): Promise<void>
+  announce(change: Change): Promise<boolean>
   /** A stamp of this thread that is not in Redis yet. */
   stampOf(shard: number, kid: string): number | undefined
   /** Tests replace the server's clock. */

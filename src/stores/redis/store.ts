@@ -30,6 +30,7 @@ export interface RedisStore {
   /** For checks on the control thread. */
   readonly checker: RedisChecker
   readonly serve: Announcer['join']
+  readonly announce: Announcer['announce']
   /** What does not work as it should, by name; empty when all is well. */
   listTroubles(): Record<string, string>
   /** For tests; happens by itself every few seconds. */
@@ -90,6 +91,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
     keyStore: createKeyStore(management),
     checker,
     serve: announcer.join,
+    announce: announcer.announce,
     sweep: sweeper.sweep,
     listTroubles: () => ({
       ...(connection.isReady() ? {} : { redis: 'not connected' }),
