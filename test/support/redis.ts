@@ -1,10 +1,11 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Redis } from 'ioredis'
 import { describe } from 'vitest'
+import { type Binary, findBinary } from './debian-packages.ts'
 
 /**
  * Real Redis servers for tests: `REDIS_SERVER_BIN`, else a server on PATH (Redis, Valkey, KeyDB),
@@ -12,54 +13,17 @@ import { describe } from 'vitest'
  * can be had the tests are skipped with one line, and fail under `CI`.
  */
 
-interface Binary {
-  readonly file: string
-  readonly env: NodeJS.ProcessEnv
-}
-
 const READY_WITHIN_MS = 10_000
-const LIBRARIES = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }
 const PACKAGES = ['redis-server', 'redis-tools', 'redis-sentinel', 'liblzf1', 'libjemalloc2', 'libatomic1']
 
-let found: Binary | null | undefined
-
 function findRedis(): Binary | undefined {
-  if (found === undefined) found = search() ?? null
-  return found ?? undefined
-}
-
-function search(): Binary | undefined {
-  const names = [process.env['REDIS_SERVER_BIN'], 'redis-server', 'valkey-server', 'keydb-server']
-  for (const file of names) {
-    if (file !== undefined && answers({ file, env: process.env })) return { file, env: process.env }
-  }
-  return unpackDebian(path.resolve(import.meta.dirname, '../../node_modules/.cache/redis'))
-}
-
-function answers({ file, env }: Binary): boolean {
-  return spawnSync(file, ['--version'], { env }).status === 0
-}
-
-function unpackDebian(cache: string): Binary | undefined {
-  const root = path.join(cache, 'root')
-  const library = LIBRARIES[process.arch as keyof typeof LIBRARIES] ?? ''
-  const env = { ...process.env, LD_LIBRARY_PATH: path.join(root, 'usr/lib', library) }
-  const binary = { file: path.join(root, 'usr/bin/redis-server'), env }
-  if (!existsSync(binary.file)) {
-    const debs = path.join(cache, 'debs')
-    try {
-      mkdirSync(debs, { recursive: true })
-      mkdirSync(root, { recursive: true })
-    } catch {
-      return undefined
-    }
-    const get = () =>
-      spawnSync('apt-get', ['download', ...PACKAGES], { cwd: debs, timeout: 60_000 }).status === 0
-    const refresh = () => spawnSync('apt-get', ['update', '-qq'], { timeout: 120_000 }).status === 0
-    if (!get() && !(process.getuid?.() === 0 && refresh() && get())) return undefined
-    for (const deb of readdirSync(debs)) execFileSync('dpkg-deb', ['-x', path.join(debs, deb), root])
-  }
-  return answers(binary) ? binary : undefined
+  const { REDIS_SERVER_BIN } = process.env
+  return findBinary({
+    names: [...(REDIS_SERVER_BIN ? [REDIS_SERVER_BIN] : []), 'redis-server', 'valkey-server', 'keydb-server'],
+    packages: PACKAGES,
+    cacheName: 'redis',
+    file: 'usr/bin/redis-server',
+  })
 }
 
 /** `describe`, where there is a Redis; else skipped, or failed under `CI`. */
