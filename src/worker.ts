@@ -5,7 +5,7 @@ import { createRequestIds } from './app/request-ids.ts'
 import { rememberHashes } from './app/token-hashes.ts'
 import { hashByteString } from './app/tokens.ts'
 import type { Config } from './config/schema.ts'
-import { compileTrustedProxies } from './data-plane/client-address.ts'
+import { compileRanges } from './data-plane/address-ranges.ts'
 import { chooseEngines } from './data-plane/engines.ts'
 import type { Plan } from './data-plane/exchange.ts'
 import { openFront } from './data-plane/front/open-front.ts'
@@ -160,7 +160,7 @@ function compilePlan(config: Config): Plan {
   return {
     routes: compileRoutes(config),
     upstreams: createUpstreams(config, chooseEngines(config).upstream),
-    trustedProxies: compileTrustedProxies(trusted_proxies),
+    trustedProxies: compileRanges(trusted_proxies),
     headLimits: { headersMax: max_headers, targetBytesMax: max_target_bytes },
   }
 }

@@ -48,14 +48,20 @@ export function removableFieldName(direction: Direction) {
   return fieldName().refine((name) => !isOwnField(name, direction), { error: OWN_FIELD_HINT })
 }
 
-/** A record of field name to exact value, for matching. */
+/** A record of field name to exact value, or to whether the field is there at all, for matching. */
 export function fieldsToMatch() {
+  const present = z
+    .boolean()
+    .describe('true: the field must be there, with any value; false: it must not be there.')
+  const wanted = z.union([fieldValue(), z.strictObject({ present })], {
+    error: 'must be the exact value in quotes, or { present: true } or { present: false }',
+  })
   return z
-    .record(z.string().regex(TOKEN, { error: FIELD_NAME_HINT }), fieldValue())
-    .transform(toLowerCaseNames)
+    .record(z.string().regex(TOKEN, { error: FIELD_NAME_HINT }), wanted)
+    .transform((fields, ctx) => toLowerCaseNames(fields, ctx))
 }
 
-/** A record of field name to value, for fields that a route sets. */
+/** A record of field name to value, for fields that a route sets or adds. */
 export function fieldsToSet(direction: Direction) {
   const name = z
     .string()
@@ -103,11 +109,8 @@ function isOwnField(name: string, direction: Direction): boolean {
   return OWN_FIELDS[direction].has(lower) || lower.startsWith('x-dripgate-')
 }
 
-function toLowerCaseNames(
-  fields: Record<string, string>,
-  ctx: z.core.$RefinementCtx,
-): Record<string, string> {
-  const lowered: Record<string, string> = {}
+function toLowerCaseNames<T>(fields: Record<string, T>, ctx: z.core.$RefinementCtx): Record<string, T> {
+  const lowered: Record<string, T> = {}
   for (const [name, value] of Object.entries(fields)) {
     const lower = name.toLowerCase()
     if (Object.hasOwn(lowered, lower)) {

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { cidrField } from './addresses.ts'
+import { corsSchema } from './cors-schema.ts'
 import {
   type Direction,
   fieldName,
@@ -39,7 +41,11 @@ const matchSchema = z.strictObject({
     .transform(toUnique)
     .optional()
     .describe('HTTP methods. Left out: all.'),
-  headers: fieldsToMatch().optional().describe('Header fields that must be there with exactly these values.'),
+  headers: fieldsToMatch()
+    .optional()
+    .describe(
+      'Header fields that must be there with exactly these values, or { present: true } for any value, { present: false } for none.',
+    ),
 })
 
 const tokenSchema = z.strictObject({
@@ -69,6 +75,9 @@ function changesSchema(direction: Direction) {
       set: fieldsToSet(direction)
         .prefault({})
         .describe(`Header fields to set on the ${direction}, whatever was there before.`),
+      add: fieldsToSet(direction)
+        .prefault({})
+        .describe(`Header fields to add to the ${direction}, beside those of the same name.`),
       remove: z
         .array(removableFieldName(direction))
         .max(64)
@@ -103,6 +112,25 @@ export const routeSchema = z
       .boolean()
       .default(false)
       .describe('Whether the matched path is cut off before the request is forwarded.'),
+    rewrite: pathField()
+      .optional()
+      .describe(
+        'Path to forward instead of the matched one; what follows it stays: with match.path /orders, /v2 makes /orders/1?a=b into /v2/1?a=b.',
+      ),
+    allow_ips: z
+      .array(cidrField())
+      .min(1)
+      .max(1024)
+      .optional()
+      .describe(
+        'Address ranges (CIDR) that clients may come from; others get 403. Left out: any. Behind proxies see gateway.trusted_proxies.',
+      ),
+    deny_ips: z
+      .array(cidrField())
+      .max(1024)
+      .prefault([])
+      .describe('Address ranges (CIDR) whose clients get 403, also where allow_ips has them.'),
+    cors: corsSchema.optional(),
     token: tokenSchema.prefault({}).describe('Where the token is read from.'),
     forward_credentials: z
       .boolean()
@@ -136,7 +164,7 @@ export const routeSchema = z
     headers: z
       .strictObject({ request: changesSchema('request'), response: changesSchema('response') })
       .prefault({})
-      .describe('Header fields to set or remove.'),
+      .describe('Header fields to set, add or remove.'),
     ratelimit_headers: z
       .array(z.enum(['ietf', 'legacy']))
       .max(2)
@@ -154,12 +182,39 @@ export const routeSchema = z
     when: (payload) =>
       payload.issues.every((issue) => issue.path?.length !== 0 || issue.code !== 'invalid_type'),
   })
+  .superRefine((route, ctx) => {
+    for (const issue of findContradictions(route)) ctx.addIssue({ code: 'custom', ...issue })
+  })
   .transform(({ keyspace, keyspaces, ...route }) => ({
     ...route,
     /** Keys of these are good here; an empty list makes the route open. */
     keyspaces: toUnique(keyspaces ?? (keyspace === undefined ? [] : [keyspace])),
   }))
   .describe('A rule that says which requests go to which upstream, and on what conditions.')
+
+/** What two settings of one route say against each other. */
+function findContradictions(route: {
+  readonly strip_path: boolean
+  readonly rewrite?: string | undefined
+  readonly cors?: object | undefined
+  readonly headers: { readonly response: { readonly set: object; readonly add: object } }
+}) {
+  const issues: { path: string[]; message: string }[] = []
+  if (route.strip_path && route.rewrite !== undefined) {
+    issues.push({
+      path: ['strip_path'],
+      message: 'must not stand beside rewrite, which replaces the matched path',
+    })
+  }
+  const { set, add } = route.headers.response
+  for (const [kind, fields] of Object.entries({ set, add })) {
+    const name = Object.keys(fields).find((field) => field.startsWith('access-control-'))
+    if (route.cors === undefined || name === undefined) continue
+    const message = 'must not be written by hand where cors writes it'
+    issues.push({ path: ['headers', 'response', kind, name], message })
+  }
+  return issues
+}
 
 function toUnique<T>(list: readonly T[]): T[] {
   return [...new Set(list)]

@@ -1,4 +1,6 @@
 import type { Config } from '../config/schema.ts'
+import { compileRanges } from './address-ranges.ts'
+import { CORS_ANSWER_FIELDS, compileCors } from './cors.ts'
 import {
   HOP_BY_HOP,
   IETF_LIMIT_FIELDS,
@@ -6,7 +8,15 @@ import {
   OWNED_IN_ANSWERS,
   OWNED_IN_REQUESTS,
 } from './field-names.ts'
-import type { FieldRules, Route, RouteTimeouts, TokenField, TokenPlaces } from './route.ts'
+import type {
+  AddressRules,
+  FieldCondition,
+  FieldRules,
+  Route,
+  RouteTimeouts,
+  TokenField,
+  TokenPlaces,
+} from './route.ts'
 
 type RouteConfig = Config['routes'][number]
 type UpstreamConfig = Config['upstreams'][string]
@@ -24,9 +34,11 @@ export function compileRoute(entry: RouteConfig, index: number, upstream: Upstre
     isOpen,
     keyspaces: new Set(entry.keyspaces),
     upstream: entry.upstream,
-    stripPrefix: entry.strip_path && entry.match.path !== '/' ? entry.match.path : '',
+    ...compilePrefixes(entry),
     methods: compileMethods(entry.match.methods),
-    fieldConditions: Object.entries(entry.match.headers ?? {}).map(([name, value]) => ({ name, value })),
+    fieldConditions: Object.entries(entry.match.headers ?? {}).map(compileCondition),
+    addresses: compileAddresses(entry),
+    cors: entry.cors && compileCors(entry.cors, entry.match.methods),
     token: compileToken(entry, isOpen),
     hostHeader: entry.host_header,
     forwardCredentials: entry.forward_credentials,
@@ -44,10 +56,31 @@ export function compileRoute(entry: RouteConfig, index: number, upstream: Upstre
       ...OWNED_IN_ANSWERS,
       ...(emitsIetf ? IETF_LIMIT_FIELDS : []),
       ...(emitsLegacy ? LEGACY_LIMIT_FIELDS : []),
+      ...(entry.cors === undefined ? [] : CORS_ANSWER_FIELDS),
     ]),
     emitsIetf,
     emitsLegacy,
   }
+}
+
+function compilePrefixes({ match, rewrite, strip_path }: RouteConfig) {
+  const isRewritten = strip_path || rewrite !== undefined
+  return {
+    stripPrefix: isRewritten && match.path !== '/' ? match.path : '',
+    addPrefix: rewrite === undefined || rewrite === '/' ? '' : rewrite,
+  }
+}
+
+type ConditionConfig = NonNullable<RouteConfig['match']['headers']>[string]
+
+function compileCondition([name, wanted]: [string, ConditionConfig]): FieldCondition {
+  if (typeof wanted === 'string') return { name, value: wanted, isAbsent: false }
+  return { name, value: undefined, isAbsent: !wanted.present }
+}
+
+function compileAddresses({ allow_ips, deny_ips }: RouteConfig): AddressRules | undefined {
+  if (allow_ips === undefined && deny_ips.length === 0) return undefined
+  return { allowed: allow_ips && compileRanges(allow_ips), denied: compileRanges(deny_ips) }
 }
 
 function compileMethods(methods: readonly string[] | undefined): ReadonlySet<string> | undefined {
@@ -89,5 +122,6 @@ function compileTimeouts(entry: RouteConfig, upstream: UpstreamConfig): RouteTim
 
 function compileFieldRules(changes: FieldChanges, owned: readonly string[]): FieldRules {
   const drops = new Set([...owned, ...changes.remove, ...Object.keys(changes.set)])
-  return { drops, set: Object.entries(changes.set).flat(), fates: new Map() }
+  const set = [...Object.entries(changes.set), ...Object.entries(changes.add)].flat()
+  return { drops, set, fates: new Map() }
 }

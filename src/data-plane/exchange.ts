@@ -7,7 +7,8 @@ import type {
   UpstreamHandler,
   UpstreamStream,
 } from '../ports/transport.ts'
-import type { ClientAddress, TrustedProxies } from './client-address.ts'
+import type { AddressRanges } from './address-ranges.ts'
+import type { ClientAddress } from './client-address.ts'
 import { resolveClientAddress } from './client-address.ts'
 import { findRequestId } from './headers.ts'
 import type { HeadLimits, RequestHead } from './request-check.ts'
@@ -34,7 +35,7 @@ export interface PipelineDeps {
 export interface Plan {
   readonly routes: RouteTable
   readonly upstreams: Upstreams
-  readonly trustedProxies: TrustedProxies
+  readonly trustedProxies: AddressRanges
   readonly headLimits: HeadLimits
 }
 

@@ -14,9 +14,11 @@ import type { Exchange, PipelineDeps, Plan } from './exchange.ts'
 import { forward } from './forward.ts'
 import { LiveExchange } from './live-exchange.ts'
 import { buildLocalAnswer } from './local-answers.ts'
+import { answerPreflight, matchPreflight } from './preflight.ts'
 import { buildRateLimitFields, toRetryAfter } from './rate-limit-fields.ts'
 import { type RefusalDetails, refuse } from './relay.ts'
 import { checkRequestHead } from './request-check.ts'
+import { mayEnter } from './route.ts'
 import { matchRoute } from './route-table.ts'
 
 export interface Pipeline extends FrontHandler {
@@ -54,11 +56,12 @@ function accept(deps: PipelineDeps, plan: Plan, client: ClientStream): ClientHan
 }
 
 function run(exchange: Exchange): void {
-  const refusal = checkHead(exchange) ?? route(exchange)
+  const refusal = checkHead(exchange) ?? route(exchange) ?? checkAddress(exchange)
   if (refusal !== undefined) {
     refuse(exchange, refusal.code, refusal)
     return
   }
+  if (exchange.method === 'OPTIONS' && answerPreflight(exchange)) return
   const token = identify(exchange)
   if (typeof token !== 'string') {
     refuse(exchange, token.code)
@@ -84,7 +87,9 @@ function checkHead(exchange: Exchange): Refusal | undefined {
 function route(exchange: Exchange): Refusal | undefined {
   const { head, plan, client } = exchange
   if (head === undefined) return { code: 'bad_request' }
-  const match = matchRoute(plan.routes, head, client.rawHeaders)
+  const preflight =
+    head.method === 'OPTIONS' ? matchPreflight(plan.routes, head, client.rawHeaders) : undefined
+  const match = preflight ?? matchRoute(plan.routes, head, client.rawHeaders)
   switch (match.kind) {
     case 'not_found':
       return { code: 'not_found' }
@@ -98,6 +103,11 @@ function route(exchange: Exchange): Refusal | undefined {
       exchange.routeName = match.route.name
       return undefined
   }
+}
+
+function checkAddress({ route, address }: Exchange): Refusal | undefined {
+  if (route?.addresses === undefined || mayEnter(route.addresses, address.address)) return undefined
+  return { code: 'forbidden' }
 }
 
 /** The token as the client sent it; `''` on an open route. */

@@ -1,5 +1,6 @@
 import type { GatewayErrorCode } from '../domain/errors.ts'
 import type { RawFields } from '../ports/transport.ts'
+import { addCorsFields } from './cors.ts'
 import type { Exchange } from './exchange.ts'
 import { buildClientHeaders, buildTrailers } from './headers.ts'
 import { buildLocalAnswer } from './local-answers.ts'
@@ -51,8 +52,10 @@ export function beginAnswer(exchange: Exchange, status: number, rawHeaders: RawF
   const { route, client, requestId, limitFields, degraded } = exchange
   if (route === undefined) return
   const fields = { route, status, rawHeaders, requestId, limitFields, degraded, hasUpgraded: false }
+  const headers = buildClientHeaders(fields)
+  if (route.cors !== undefined) addCorsFields(headers, route.cors, client.rawHeaders)
   try {
-    client.sendHead(status, buildClientHeaders(fields), route.timeouts.idleMs)
+    client.sendHead(status, headers, route.timeouts.idleMs)
   } catch {
     // Nothing was sent: the status or a field of the answer is unfit for the wire.
     refuse(exchange, 'upstream_unreachable')
@@ -111,6 +114,11 @@ export function beginTunnel(exchange: Exchange, rawHeaders: RawFields): string[]
 }
 
 function listOwnFields(exchange: Exchange): RawFields {
-  if (exchange.degraded === undefined) return exchange.limitFields
-  return [...exchange.limitFields, 'X-Dripgate-Degraded', exchange.degraded]
+  const { limitFields, degraded, client } = exchange
+  const cors = exchange.route?.cors
+  if (degraded === undefined && cors === undefined) return limitFields
+  const fields = [...limitFields]
+  if (degraded !== undefined) fields.push('X-Dripgate-Degraded', degraded)
+  if (cors !== undefined) addCorsFields(fields, cors, client.rawHeaders)
+  return fields
 }

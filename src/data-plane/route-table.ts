@@ -56,6 +56,8 @@ export type RouteMatch =
 const NOT_FOUND: RouteMatch = { kind: 'not_found' }
 const AMBIGUOUS: RouteMatch = { kind: 'ambiguous' }
 const SLASH = 0x2f
+/** What many an upstream takes for an authority (RFC 3986 section 4.2). */
+const HOST_LIKE = /^\/(\/|\\|%2f|%5c)/i
 
 /** The configuration has been validated: paths have one reading, hosts are in lower case. */
 export function compileRoutes(config: Config): RouteTable {
@@ -89,16 +91,20 @@ export function compileRoutes(config: Config): RouteTable {
  * Finds the route of a request, in time linear in the length of the path. What is found holds for
  * every plausible reading of the path: where two readings lead to two routes, or a segment is a
  * dot segment, the answer is `ambiguous`. So it is where a prefix is to be cut off but the path
- * spells it in another way.
+ * spells it in another way, or what is left would look like the name of a host (`//other/path`).
  */
 export function matchRoute(table: RouteTable, request: RouteRequest, rawHeaders: RawHeaders): RouteMatch {
   const { path } = request
   if (path.charCodeAt(0) !== SLASH) return NOT_FOUND
-  const match = isPlain(path)
+  const hasOneReading = isPlain(path)
+  const match = hasOneReading
     ? (select(table, request, rawHeaders) ?? explainMiss(table, request, rawHeaders))
     : matchReadings(table, request, rawHeaders)
-  if (match.kind === 'route' && !hasLiteralPrefix(path, match.route.stripPrefix)) return AMBIGUOUS
-  return match
+  if (match.kind !== 'route' || match.route.stripPrefix === '') return match
+  const { stripPrefix, addPrefix } = match.route
+  if (!hasLiteralPrefix(path, stripPrefix)) return AMBIGUOUS
+  const isHostLike = !hasOneReading && addPrefix === '' && HOST_LIKE.test(path.slice(stripPrefix.length))
+  return isHostLike ? AMBIGUOUS : match
 }
 
 function matchReadings(table: RouteTable, request: RouteRequest, rawHeaders: RawHeaders): RouteMatch {
@@ -205,7 +211,7 @@ function descend(root: PathNode, path: string, parts: PathParts | undefined, rea
 /** Whether the path starts with the prefix as it stands, on a segment boundary. */
 function hasLiteralPrefix(path: string, prefix: string): boolean {
   if (!path.startsWith(prefix)) return false
-  return prefix === '' || path.length === prefix.length || path.charCodeAt(prefix.length) === SLASH
+  return path.length === prefix.length || path.charCodeAt(prefix.length) === SLASH
 }
 
 function getRoot(hosts: Map<string, PathNode>, host: string): PathNode {

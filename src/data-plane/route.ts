@@ -1,3 +1,5 @@
+import { type AddressRanges, isWithin } from './address-ranges.ts'
+import type { Cors } from './cors.ts'
 import { equalsIgnoreCase, type RawHeaders } from './raw-headers.ts'
 
 /** A rule for requests, compiled: everything that a request needs to know of it is precomputed. */
@@ -12,9 +14,15 @@ export interface Route {
   readonly upstream: string
   /** Cut off the front of the path before it is forwarded; `''` cuts nothing. */
   readonly stripPrefix: string
+  /** Put in front of what is left of it. */
+  readonly addPrefix: string
   /** `undefined` takes every method. HEAD is in it where GET is. */
   readonly methods: ReadonlySet<string> | undefined
   readonly fieldConditions: readonly FieldCondition[]
+  /** `undefined`: requests may come from anywhere. */
+  readonly addresses: AddressRules | undefined
+  /** `undefined`: pages of other origins are none of the gateway's business. */
+  readonly cors: Cors | undefined
   readonly token: TokenPlaces
   readonly hostHeader: 'preserve' | 'upstream'
   readonly forwardCredentials: boolean
@@ -34,7 +42,16 @@ export interface Route {
 export interface FieldCondition {
   /** In lower case. */
   readonly name: string
-  readonly value: string
+  /** `undefined` for any. */
+  readonly value: string | undefined
+  /** The field must not be there. */
+  readonly isAbsent: boolean
+}
+
+export interface AddressRules {
+  /** `undefined`: all but those that are denied. */
+  readonly allowed: AddressRanges | undefined
+  readonly denied: AddressRanges
 }
 
 /** In milliseconds; 0 waits for ever (not for `connectMs`). */
@@ -71,7 +88,7 @@ export type FieldFate = 'drop' | 'pass' | 'origin' | 'cookie' | 'length'
 export interface FieldRules {
   /** Lower-case names of fields that do not pass: the protocol's, the gateway's and the route's. */
   readonly drops: ReadonlySet<string>
-  /** Raw list of what the route sets. */
+  /** Raw list of what the route sets and adds. */
   readonly set: readonly string[]
   /** What becomes of the names that were seen so far, as they were written. */
   readonly fates: Map<string, FieldFate>
@@ -82,19 +99,30 @@ export function takesMethod(route: Route, method: string): boolean {
   return route.methods === undefined || route.methods.has(method)
 }
 
-/** Whether each field that the route asks for is there with its value, in one of its lines. */
+/**
+ * Stands, in a list of fields, for a value that is not known yet but will do: a preflight only
+ * names the fields of the request that is to come. No request can hold it.
+ */
+export const ANY_VALUE = '\u0000'
+
+/** Whether each field is there as the route asks for it, in one of its lines, or not there. */
 export function hasFields(route: Route, rawHeaders: RawHeaders): boolean {
   for (const condition of route.fieldConditions) {
-    if (!hasField(rawHeaders, condition)) return false
+    if (hasField(rawHeaders, condition) === condition.isAbsent) return false
   }
   return true
 }
 
-function hasField(rawHeaders: RawHeaders, condition: FieldCondition): boolean {
+function hasField(rawHeaders: RawHeaders, { name, value }: FieldCondition): boolean {
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (rawHeaders[i + 1] === condition.value && equalsIgnoreCase(rawHeaders[i] ?? '', condition.name)) {
-      return true
-    }
+    const found = rawHeaders[i + 1]
+    const isFit = value === undefined || found === value || found === ANY_VALUE
+    if (isFit && equalsIgnoreCase(rawHeaders[i] ?? '', name)) return true
   }
   return false
+}
+
+/** Whether requests from this address may use the route. */
+export function mayEnter({ allowed, denied }: AddressRules, address: string): boolean {
+  return !isWithin(denied, address) && (allowed === undefined || isWithin(allowed, address))
 }

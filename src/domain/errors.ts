@@ -22,6 +22,11 @@ export const GATEWAY_ERRORS = {
     message:
       'The path can be read in more than one way. Send it without dot segments, doubled slashes or encoded separators.',
   },
+  forbidden: {
+    status: 403,
+    owner: 'client',
+    message: 'Requests from your address are not allowed here.',
+  },
   not_found: { status: 404, owner: 'client', message: 'No route matches this request.' },
   method_not_allowed: {
     status: 405,

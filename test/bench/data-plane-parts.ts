@@ -1,4 +1,5 @@
-import { compileTrustedProxies, resolveClientAddress } from '../../src/data-plane/client-address.ts'
+import { compileRanges } from '../../src/data-plane/address-ranges.ts'
+import { resolveClientAddress } from '../../src/data-plane/client-address.ts'
 import { extractCredential } from '../../src/data-plane/credentials.ts'
 import { buildForwardTarget } from '../../src/data-plane/forward-target.ts'
 import { buildClientHeaders, buildUpstreamHeaders } from '../../src/data-plane/headers.ts'
@@ -17,7 +18,7 @@ const routes = Array.from({ length: 50 }, (_, i) => ({
   keyspace: 'ks_a',
 }))
 const table = compileTable(...routes)
-const nobody = compileTrustedProxies([])
+const nobody = compileRanges([])
 const rawHeaders = [
   ...[
     'Host',

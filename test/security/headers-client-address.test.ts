@@ -1,12 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { compileTrustedProxies, resolveClientAddress } from '../../src/data-plane/client-address.ts'
+import { compileRanges } from '../../src/data-plane/address-ranges.ts'
+import { resolveClientAddress } from '../../src/data-plane/client-address.ts'
 
-const trusted = compileTrustedProxies([
-  '10.0.0.0/8',
-  '2001:db8::/32',
-  '::ffff:192.168.0.0/112',
-  '127.0.0.1/32',
-])
+const trusted = compileRanges(['10.0.0.0/8', '2001:db8::/32', '::ffff:192.168.0.0/112', '127.0.0.1/32'])
 
 function resolve(peer: string, ...lists: string[]) {
   return resolveClientAddress(
@@ -18,7 +14,7 @@ function resolve(peer: string, ...lists: string[]) {
 
 describe('the address of a client', () => {
   it('is that of the peer where nobody is trusted', () => {
-    const nobody = compileTrustedProxies([])
+    const nobody = compileRanges([])
     expect(resolveClientAddress(nobody, '::ffff:10.0.0.1', ['X-Forwarded-For', '1.1.1.1'])).toEqual({
       address: '10.0.0.1',
       peer: '10.0.0.1',

@@ -142,8 +142,17 @@ describe('an ambiguous path', () => {
     for (const path of ['//orders/1', '/%6Frders/1', '/orders%2F1', '/orders\\1']) {
       expect(route(strips, path)).toBe('ambiguous')
     }
-    for (const path of ['/orders', '/orders/', '/orders//1', '/orders/a%2Fb'])
+    for (const path of ['/orders', '/orders/', '/orders/1//2', '/orders/a%2Fb'])
       expect(route(strips, path)).toBe('strips')
+  })
+
+  it('is refused where what is left of it would look like the name of a host', () => {
+    const strips = compileTable({ name: 'strips', match: { path: '/orders' }, strip_path: true })
+    const moves = compileTable({ name: 'moves', match: { path: '/orders' }, rewrite: '/v2' })
+    for (const path of ['/orders//evil.example', '/orders/%2fevil', '/orders/\\evil', '/orders/%5Cevil']) {
+      expect(route(strips, path)).toBe('ambiguous')
+      expect(route(moves, path)).toBe('moves')
+    }
   })
 
   it('keeps its method in every reading', () => {

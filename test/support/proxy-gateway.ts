@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { CheckKey } from '../../src/app/check-key.ts'
 import { configSchema } from '../../src/config/schema.ts'
-import { compileTrustedProxies } from '../../src/data-plane/client-address.ts'
+import { compileRanges } from '../../src/data-plane/address-ranges.ts'
 import type { Engine, Engines } from '../../src/data-plane/engines.ts'
 import type { Plan } from '../../src/data-plane/exchange.ts'
 import { openFront } from '../../src/data-plane/front/open-front.ts'
@@ -122,7 +122,7 @@ function createPlan(settings: GatewaySettings, engine: Engine): Plan {
   return {
     routes: compileRoutes(config),
     upstreams: createUpstreams(config, engine),
-    trustedProxies: compileTrustedProxies(config.gateway.trusted_proxies),
+    trustedProxies: compileRanges(config.gateway.trusted_proxies),
     headLimits: { headersMax: config.gateway.max_headers, targetBytesMax: config.gateway.max_target_bytes },
   }
 }

@@ -199,7 +199,11 @@ describe('defaults', () => {
       timeouts: {},
       max_body: 1_048_576,
       on_store_error: 'deny',
-      headers: { request: { set: {}, remove: [] }, response: { set: {}, remove: [] } },
+      deny_ips: [],
+      headers: {
+        request: { set: {}, add: {}, remove: [] },
+        response: { set: {}, add: {}, remove: [] },
+      },
       ratelimit_headers: ['ietf'],
     })
   })
