@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { createCheckKey } from './app/check-key.ts'
 import { applyDeclaredKeyspaces } from './app/keyspaces.ts'
+import { openCertificates } from './certificates.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
 import { errorText } from './domain/errors.ts'
@@ -62,6 +62,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const names = createNames()
   const counters = createCounters(listen.threads)
   const metrics = createMetrics({ counters, names, version, nowMs: clock.wallMs })
+  const certificates = openCertificates({
+    config,
+    logger,
+    onFigures: metrics.setCertificates,
+    onOutcome: metrics.setCertificatesGood,
+  })
   const store = await openStore({
     config,
     clock,
@@ -82,7 +88,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       start: {
         config,
         listen,
-        tls: readTls(config),
+        tls: certificates.material,
         store: store.seed,
         counters,
         names: names.add(listNames(config)),
@@ -121,6 +127,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     throw error
   }
 
+  certificates.start(threads.replaceTls)
+
   /** All or nothing: gives what stands in the way, and then the old configuration goes on. */
   async function swap(next: Config): Promise<string | undefined> {
     const problem = await threads.prepare(next, names.add(listNames(next)))
@@ -130,6 +138,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         await threads.commit()
         config = next
         store.configure(next)
+        certificates.configure(next)
         return undefined
       } catch (error) {
         threads.abandon()
@@ -162,6 +171,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
     async stop() {
       admin.drain()
+      certificates.close()
       await sleep(config.gateway.shutdown_delay)
       await threads.close(config.gateway.shutdown_timeout)
       await admin.close()
@@ -203,11 +213,6 @@ async function applyKeyspaces(
   await warnOfMissingKeyspaces(keyStore, config, logger)
 }
 
-function readTls(config: Config): { cert: string; key: string } | undefined {
-  const { tls } = config.gateway
-  return tls && { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') }
-}
-
 /** A key of such a keyspace cannot exist; mostly it is a typing error. */
 async function warnOfMissingKeyspaces(keyStore: KeyStore, config: Config, logger: Logger): Promise<void> {
   for (const route of config.routes) {
@@ -231,7 +236,6 @@ const FIXED_GATEWAY_SETTINGS = [
   'workers',
   'engine',
   'share_port',
-  'tls',
   'timeouts',
   'min_body_rate',
   'max_header_bytes',
@@ -243,6 +247,7 @@ function listFixedChanges(from: Config, to: Config): string[] {
   const changes: string[] = FIXED_GATEWAY_SETTINGS.filter((name) =>
     isChanged(from.gateway[name], to.gateway[name]),
   ).map((name) => `gateway.${name}`)
+  if (isTlsFixed(from, to)) changes.push('gateway.tls')
   if (isChanged(from.admin.listen, to.admin.listen)) changes.push('admin.listen')
   if (isChanged(from.store, to.store)) changes.push('store')
   return changes
@@ -252,10 +257,17 @@ function keepFixed(from: Config, to: Config): Config {
   const fixed = Object.fromEntries(FIXED_GATEWAY_SETTINGS.map((name) => [name, from.gateway[name]]))
   return {
     ...to,
-    gateway: { ...to.gateway, ...fixed },
+    gateway: { ...to.gateway, ...fixed, tls: isTlsFixed(from, to) ? from.gateway.tls : to.gateway.tls },
     admin: { ...to.admin, listen: from.admin.listen },
     store: from.store,
   }
+}
+
+/** Certificates may change at any time, but not whether the listener speaks TLS or asks for any. */
+function isTlsFixed(from: Config, to: Config): boolean {
+  const [before, after] = [from.gateway.tls, to.gateway.tls]
+  if (before === undefined || after === undefined) return before !== after
+  return (before.client_ca === undefined) !== (after.client_ca === undefined)
 }
 
 interface ReservedPort {

@@ -1,4 +1,5 @@
 import type { Config } from './config/schema.ts'
+import type { TlsMaterial } from './ports/tls.ts'
 import type { StoreFromThread, StoreSeed, StoreToThread } from './stores/store.ts'
 import type { Counters, MetricNames } from './telemetry/counters.ts'
 import type { ClockAnchor } from './telemetry/system-clock.ts'
@@ -11,8 +12,8 @@ export interface ThreadStart {
   readonly config: Config
   /** Resolved: port 0 has become a real port. */
   readonly listen: { readonly host: string; readonly port: number; readonly reusePort: boolean }
-  /** Read once by the control thread, so that a thread that is replaced serves the same certificate. */
-  readonly tls: { readonly cert: string; readonly key: string } | undefined
+  /** Read by the control thread, so that all threads serve the same certificates. */
+  readonly tls: TlsMaterial | undefined
   readonly store: StoreSeed
   readonly counters: Counters
   readonly names: MetricNames
@@ -27,6 +28,8 @@ export type ToThread =
   | { readonly kind: 'commit' }
   /** Drop what was prepared. */
   | { readonly kind: 'abandon' }
+  /** Serve other certificates from now on. */
+  | { readonly kind: 'tls'; readonly material: TlsMaterial }
   /** Finish what runs, for at most `graceMs`, and answer `closed`. */
   | { readonly kind: 'close'; readonly graceMs: number }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from './config/schema.ts'
 import type { Logger } from './ports/runtime.ts'
+import type { TlsMaterial } from './ports/tls.ts'
 import type { Store } from './stores/store.ts'
 import type { MetricNames } from './telemetry/counters.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
@@ -19,6 +20,8 @@ export interface Threads {
   commit(): Promise<void>
   /** Drops what was prepared. */
   abandon(): void
+  /** Every thread, and every one started from now on, serves these certificates. */
+  replaceTls(material: TlsMaterial): void
   /** Finishes what runs, for at most `graceMs`. */
   close(graceMs: number): Promise<void>
   /** The running workers, for tests that kill one. */
@@ -180,6 +183,11 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     abandon() {
       prepared = undefined
       for (const thread of listening()) thread.worker.postMessage({ kind: 'abandon' } satisfies ToThread)
+    },
+
+    replaceTls(material) {
+      start = { ...start, tls: material }
+      for (const { worker } of threads) worker.postMessage({ kind: 'tls', material } satisfies ToThread)
     },
 
     async close(graceMs) {

@@ -13,6 +13,8 @@ import { createPipeline } from './data-plane/pipeline.ts'
 import { compileRoutes } from './data-plane/route-table.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
 import { errorText } from './domain/errors.ts'
+import type { TlsMaterial } from './ports/tls.ts'
+import type { Front } from './ports/transport.ts'
 import { openThreadStore } from './stores/thread-store.ts'
 import { type AccessLog, openAccessLog } from './telemetry/access-log.ts'
 import { type MetricNames, openStoreFigures } from './telemetry/counters.ts'
@@ -45,6 +47,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   const store = openThreadStore({ seed: start.store, config, figures, post })
   const { records, buckets, local } = store
   let accessLog = openLog(config)
+  let { tls } = start
+  let front: Front | undefined
   let plan = compilePlan(config)
   /** What a reload has made ready. */
   let next: Prepared | undefined
@@ -76,6 +80,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
         return post({ kind: 'committed' })
       case 'abandon':
         return abandon()
+      case 'tls':
+        return replaceTls(message.material)
       case 'close':
         return void close(message.graceMs)
       default:
@@ -85,10 +91,11 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
 
   await store.ready()
   const { gateway } = config
-  const front = await openFront(chooseEngines(config).front, {
+  const tlsAtOpening = tls
+  front = await openFront(chooseEngines(config).front, {
     handler: pipeline,
     ...listen,
-    tls: start.tls,
+    tls,
     headLimits: plan.headLimits,
     headerBytesMax: gateway.max_header_bytes,
     headersTimeoutMs: gateway.timeouts.headers,
@@ -100,6 +107,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     post({ kind: 'listen-failed', message: errorText(error) })
     return undefined
   })
+  if (tls !== undefined && tls !== tlsAtOpening) replaceTls(tls)
   if (front !== undefined) post({ kind: 'listening', port: front.address.port })
 
   /** Gives what is wrong with the new configuration. */
@@ -126,6 +134,15 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     next = undefined
     before.accessLog?.close()
     void before.plan.upstreams.close()
+  }
+
+  function replaceTls(material: TlsMaterial): void {
+    tls = material
+    try {
+      front?.replaceTls(material)
+    } catch (error) {
+      logger.error('changed certificates cannot be used; the old ones stay in force', { error })
+    }
   }
 
   function abandon(): void {

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { cidrField, listenField } from './addresses.ts'
 import { redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
+import { gatewayTlsSchema } from './tls-schema.ts'
 import { durationField, sizeField } from './units.ts'
 import { NAME, NAME_HINT, notYet, upstreamSchema } from './upstream-schema.ts'
 
@@ -27,7 +28,7 @@ const gatewaySchema = z.strictObject({
     .enum(['auto', 'node', 'raw'])
     .default('auto')
     .describe(
-      'HTTP implementation. raw: our own strict HTTP/1.1, the fastest; node: node:http and undici. auto: raw, but node towards clients where there is TLS.',
+      'Implementation of HTTP/1.1. raw: our own and strict, the fastest; node: node:http and undici. auto: raw.',
     ),
   trusted_proxies: z
     .array(cidrField())
@@ -36,13 +37,7 @@ const gatewaySchema = z.strictObject({
     .describe(
       'Address ranges (CIDR) of proxies in front whose X-Forwarded-* and Forwarded fields are believed.',
     ),
-  tls: z
-    .strictObject({
-      cert: z.string().min(1).describe('PEM file of the certificate chain, the own certificate first.'),
-      key: z.string().min(1).describe('PEM file of the private key, without passphrase.'),
-    })
-    .optional()
-    .describe('TLS towards clients. Left out: plain HTTP.'),
+  tls: gatewayTlsSchema.optional().describe('TLS towards clients. Left out: plain HTTP.'),
   http2: z
     .boolean()
     .refine((enabled) => !enabled, { error: 'must be false: HTTP/2 is not available in this version yet' })

@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { toFinding } from './checks.ts'
-import { type Finding, getMember } from './explain.ts'
+import { type Finding, getMember, toSubject } from './explain.ts'
 import type { Path } from './source.ts'
 import { describeFileError } from './substitute.ts'
 
@@ -9,18 +9,32 @@ type ReadFile = (path: string) => string
 /** Whether the PEM files that the configuration names are there, can be read, and belong together. */
 export function checkTlsFiles(raw: unknown, readFile: ReadFile): Finding[] {
   const findings: Finding[] = []
-  const cert = readPem(raw, ['gateway', 'tls', 'cert'], { readFile, findings, parse: parseCertificate })
-  const key = readPem(raw, ['gateway', 'tls', 'key'], { readFile, findings, parse: createPrivateKey })
-  if (cert !== undefined && key !== undefined && !cert.checkPrivateKey(key)) {
-    findings.push(
-      toFinding(['gateway', 'tls', 'key'], 'does not belong to the certificate of gateway.tls.cert'),
-    )
-  }
-  const upstreams = getMember(raw, 'upstreams')
-  for (const name of Object.keys(Object(upstreams))) {
-    readPem(raw, ['upstreams', name, 'tls', 'ca'], { readFile, findings, parse: parseCertificate })
+  const context = { raw, readFile, findings }
+  const tls = getMember(getMember(raw, 'gateway'), 'tls')
+  checkPair(context, ['gateway', 'tls'])
+  const certificates = getMember(tls, 'certificates')
+  const count = Array.isArray(certificates) ? certificates.length : 0
+  for (let i = 0; i < count; i++) checkPair(context, ['gateway', 'tls', 'certificates', i])
+  readPem(context, ['gateway', 'tls', 'client_ca'], parseCertificate)
+  for (const name of Object.keys(Object(getMember(raw, 'upstreams')))) {
+    readPem(context, ['upstreams', name, 'tls', 'ca'], parseCertificate)
   }
   return findings
+}
+
+interface Context {
+  readonly raw: unknown
+  readonly readFile: ReadFile
+  readonly findings: Finding[]
+}
+
+/** Of a certificate and its key, in one mapping of the configuration. */
+function checkPair(context: Context, path: Path): void {
+  const cert = readPem(context, [...path, 'cert'], parseCertificate)
+  const key = readPem(context, [...path, 'key'], createPrivateKey)
+  if (cert === undefined || key === undefined || cert.checkPrivateKey(key)) return
+  const subject = toSubject([...path, 'cert'])
+  context.findings.push(toFinding([...path, 'key'], `does not belong to the certificate of ${subject}`))
 }
 
 function parseCertificate(pem: string): X509Certificate {
@@ -28,17 +42,12 @@ function parseCertificate(pem: string): X509Certificate {
 }
 
 function readPem<T extends X509Certificate | KeyObject>(
-  raw: unknown,
+  { raw, readFile, findings }: Context,
   path: Path,
-  context: {
-    readonly readFile: ReadFile
-    readonly findings: Finding[]
-    readonly parse: (pem: string) => T
-  },
+  parse: (pem: string) => T,
 ): T | undefined {
   const file = path.reduce(getMember, raw)
   if (typeof file !== 'string' || file === '') return undefined
-  const { readFile, findings, parse } = context
   let pem: string
   try {
     pem = readFile(file)

@@ -10,7 +10,6 @@ export interface Engines {
 }
 
 export function chooseEngines({ gateway }: Pick<Config, 'gateway'>): Engines {
-  const { engine, tls } = gateway
-  if (engine !== 'auto') return { front: engine, upstream: engine }
-  return { front: tls === undefined ? 'raw' : 'node', upstream: 'raw' }
+  const engine = gateway.engine === 'auto' ? 'raw' : gateway.engine
+  return { front: engine, upstream: engine }
 }

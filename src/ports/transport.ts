@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { GatewayErrorCode } from '../domain/errors.ts'
+import type { TlsMaterial } from './tls.ts'
 
 /*
  * The two seams of the data plane. A front yields one `ClientStream` for each request; an upstream
@@ -103,6 +104,11 @@ export interface FrontHandler {
 
 export interface Front {
   readonly address: { readonly host: string; readonly port: number }
+  /**
+   * For connections that begin from now on. Throws, having changed nothing, where it is unfit;
+   * without effect on a front that was opened without TLS.
+   */
+  replaceTls(material: TlsMaterial): void
   /**
    * Stops accepting, lets running exchanges finish and says goodbye to WebSockets; whatever is
    * left after `graceMs` is cut off. Resolves when no connection is left.

@@ -31,6 +31,10 @@ export interface Metrics {
   countAdminRequest(status: number): void
   setStoreUp(up: boolean): void
   setFlushSeconds(seconds: number): void
+  /** Those in force, whatever there was before. */
+  setCertificates(certificates: readonly { readonly file: string; readonly expiresAt: number }[]): void
+  /** Whether what the certificate files hold now is in force. */
+  setCertificatesGood(isGood: boolean): void
 }
 
 interface Sample {
@@ -108,6 +112,18 @@ function createOwnMetrics(
     registers,
   })
 
+  const expiry = new Gauge({
+    name: 'dripgate_tls_certificate_expiry_timestamp_seconds',
+    help: 'When a certificate of the gateway listener expires, in seconds since the epoch.',
+    labelNames: ['file'],
+    registers,
+  })
+  const certificatesGood = gauge(
+    'tls_certificates_last_reload_successful',
+    'Whether what the certificate files hold is in force (1), or unfit, so that the old ones are (0).',
+  )
+  certificatesGood.set(1)
+
   const countReload = (successful: boolean): void => {
     reloadOk.set(successful ? 1 : 0)
     if (successful) reloadAt.set(deps.nowMs() / 1000)
@@ -121,6 +137,11 @@ function createOwnMetrics(
     countAdminRequest: (status) => admin.inc({ code: toCodeLabel(status) }),
     setStoreUp: (up) => storeUp.set(up ? 1 : 0),
     setFlushSeconds: (seconds) => flush.set(seconds),
+    setCertificates(certificates) {
+      expiry.reset()
+      for (const { file, expiresAt } of certificates) expiry.set({ file }, expiresAt)
+    },
+    setCertificatesGood: (isGood) => certificatesGood.set(isGood ? 1 : 0),
   }
 }
 

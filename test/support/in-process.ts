@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { loadConfig } from '../../src/config/load.ts'
@@ -25,7 +25,11 @@ export async function startInProcess(config: Readonly<Record<string, unknown>>):
       admin: { listen: '127.0.0.1:0', root_token: ROOT_TOKEN },
       store: { path: directory },
     })
-    const loaded = loadConfig({ file: 'test.yaml', env: {}, readFile: () => text })
+    const loaded = loadConfig({
+      file: 'test.yaml',
+      env: {},
+      readFile: (file) => (file === 'test.yaml' ? text : readFileSync(file, 'utf8')),
+    })
     if (loaded.kind === 'invalid') throw new Error(loaded.problems[0]?.message)
     return loaded.config
   }

@@ -9,6 +9,7 @@ import { createPipeline } from '../../src/data-plane/pipeline.ts'
 import { compileRoutes } from '../../src/data-plane/route-table.ts'
 import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
 import type { FinishedExchange, Logger } from '../../src/ports/runtime.ts'
+import { createTlsMaterial } from './test-tls.ts'
 
 /** The config as in the file; `upstream` is short for the one upstream of most tests. */
 export interface GatewaySettings {
@@ -81,7 +82,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     host: '127.0.0.1',
     port: 0,
     reusePort: false,
-    tls: settings.tls,
+    tls: settings.tls && createTlsMaterial([settings.tls]),
     headLimits: plan.headLimits,
     headerBytesMax: gateway.max_header_bytes,
     headersTimeoutMs: gateway.timeouts.headers,

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { PemPair, TlsMaterial } from '../../src/ports/tls.ts'
 
 const FOLDER = new URL('./tls/', import.meta.url)
 
@@ -9,4 +10,9 @@ export const CA_FILE = new URL('ca.pem', FOLDER).pathname
 export const TEST_TLS = {
   cert: readFileSync(new URL('server.pem', FOLDER)),
   key: readFileSync(new URL('server-key.pem', FOLDER)),
+}
+
+/** What a listener is opened with. */
+export function createTlsMaterial(certificates: readonly PemPair[]): TlsMaterial {
+  return { certificates, minVersion: 'TLSv1.2', clientCa: undefined, ticketKeys: Buffer.alloc(48, 7) }
 }

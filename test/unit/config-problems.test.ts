@@ -309,6 +309,31 @@ describe('files that the configuration names', () => {
     ])
   })
 
+  test('each of several certificates is checked, and one way to name them is chosen', () => {
+    const pair = createCertificate()
+    const [cert, key, other] = ['l.crt', 'l.key', 'l2.key'].map((name) => join(folder, name))
+    writeFileSync(cert ?? '', pair.cert)
+    writeFileSync(key ?? '', pair.key)
+    writeFileSync(other ?? '', createCertificate().key)
+    const list = `certificates: [{cert: ${cert}, key: ${key}}, {cert: ${cert}, key: ${other}}]`
+    expect(listProblems(`gateway: {tls: {${list}}}`)).toEqual([
+      expect.stringContaining(
+        'gateway.tls.certificates[1].key does not belong to the certificate of gateway.tls.certificates[1].cert',
+      ),
+    ])
+    const problem = expect.stringContaining('gateway.tls must have either cert and key, or certificates')
+    for (const tls of [
+      `{cert: ${cert}}`,
+      '{}',
+      `{cert: ${cert}, key: ${key}, certificates: [{cert: ${cert}, key: ${key}}]}`,
+    ]) {
+      expect(listProblems(`gateway: {tls: ${tls}}`)).toEqual([problem])
+    }
+    expect(listProblems(`gateway: {tls: {cert: ${cert}, key: ${key}, client_ca: ${key}}}`)).toEqual([
+      expect.stringContaining('gateway.tls.client_ca names a file that does not hold a PEM certificate'),
+    ])
+  })
+
   test('so are the authorities of an upstream', () => {
     const text = 'upstreams:\n  o:\n    targets: ["https://h"]\n    tls: {ca: /does/not/exist}\n'
     expect(listProblems(text)).toEqual([

@@ -1,3 +1,4 @@
+import type { TlsMaterial } from '../../ports/tls.ts'
 import type { FrontHandler } from '../../ports/transport.ts'
 import type { HeadLimits } from '../request-check.ts'
 
@@ -8,8 +9,8 @@ export interface FrontOptions {
   /** 0 takes any free port. */
   readonly port: number
   readonly reusePort: boolean
-  /** PEM text; absent: plain HTTP. */
-  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined
+  /** Absent: plain HTTP. */
+  readonly tls: TlsMaterial | undefined
   /** The pipeline checks them; the parser only keeps what it needs for that. */
   readonly headLimits: HeadLimits
   readonly headerBytesMax: number

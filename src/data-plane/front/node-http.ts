@@ -8,6 +8,8 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { Server as TlsServer } from 'node:tls'
+import type { TlsMaterial } from '../../ports/tls.ts'
 import type { ClientFault, Front } from '../../ports/transport.ts'
 import { checkRequestHead, type HeadLimits } from '../request-check.ts'
 import { toHttpVersion } from './answer-fields.ts'
@@ -15,6 +17,7 @@ import { NodeClientStream } from './client-stream.ts'
 import { Connection, type FrontState, TICK_MS } from './connection.ts'
 import { encodeAnswer } from './encode-answer.ts'
 import type { FrontOptions } from './front-options.ts'
+import { TlsTermination } from './tls.ts'
 
 /** How long a socket that was told to go may take to read why. */
 const GOODBYE_MS = 1000
@@ -28,6 +31,7 @@ export async function openNodeFront(options: FrontOptions): Promise<Front> {
 
 class NodeFront implements Front {
   readonly #options: FrontOptions
+  readonly #tls: TlsTermination | undefined
   readonly #server: Server
   readonly #state: FrontState
   readonly #protocol: 'http' | 'https'
@@ -40,6 +44,7 @@ class NodeFront implements Front {
 
   constructor(options: FrontOptions) {
     this.#options = options
+    this.#tls = options.tls && new TlsTermination(options.tls, false)
     this.#protocol = options.tls === undefined ? 'http' : 'https'
     this.#state = {
       handler: options.handler,
@@ -78,6 +83,10 @@ class NodeFront implements Front {
     })
   }
 
+  replaceTls(material: TlsMaterial): void {
+    if (this.#server instanceof TlsServer) this.#tls?.replace(this.#server, material)
+  }
+
   async close(graceMs: number): Promise<void> {
     this.#state.isDraining = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
@@ -93,7 +102,7 @@ class NodeFront implements Front {
   }
 
   #createServer(): Server {
-    const { tls, headersTimeoutMs, idleTimeoutMs, headerBytesMax, headLimits } = this.#options
+    const { headersTimeoutMs, idleTimeoutMs, headerBytesMax, headLimits } = this.#options
     const options: ServerOptions = {
       insecureHTTPParser: false,
       // The pipeline checks Host; Node would answer in its own words.
@@ -109,16 +118,9 @@ class NodeFront implements Front {
       shouldUpgradeCallback: (request) => asksWebSocket(request, headLimits),
     }
     const server =
-      tls === undefined
+      this.#tls === undefined
         ? createHttpServer(options)
-        : createHttpsServer({
-            ...options,
-            cert: tls.cert,
-            key: tls.key,
-            minVersion: 'TLSv1.2',
-            ALPNProtocols: ['http/1.1'],
-            handshakeTimeout: headersTimeoutMs,
-          })
+        : createHttpsServer({ ...options, ...this.#tls.toServerOptions(headersTimeoutMs) })
     // Node drops what is beyond; one more than allowed is enough to be refused.
     server.maxHeadersCount = headLimits.headersMax + 1
     server.timeout = 0

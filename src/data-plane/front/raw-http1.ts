@@ -1,11 +1,13 @@
 import { createServer, type Server, type Socket } from 'node:net'
-import { createServer as createTlsServer } from 'node:tls'
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls'
+import type { TlsMaterial } from '../../ports/tls.ts'
 import type { Front } from '../../ports/transport.ts'
 import { RequestParser } from '../http1/request-parser.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
 import { RawConnection } from './raw-connection.ts'
 import type { RawFrontState } from './raw-state.ts'
+import { TlsTermination } from './tls.ts'
 
 /**
  * Opens a listener of HTTP/1.1 with our own framing on plain sockets. Rejects where the address
@@ -19,6 +21,7 @@ export async function openRawFront(options: FrontOptions): Promise<Front> {
 
 class RawFront implements Front {
   readonly #options: FrontOptions
+  readonly #tls: TlsTermination | undefined
   readonly #server: Server
   readonly #state: RawFrontState
   readonly #sockets = new Set<Socket>()
@@ -27,6 +30,7 @@ class RawFront implements Front {
   constructor(options: FrontOptions) {
     const { handler, headLimits, headerBytesMax, tls } = options
     this.#options = options
+    this.#tls = tls && new TlsTermination(tls, false)
     this.#state = {
       handler,
       headLimits,
@@ -69,6 +73,10 @@ class RawFront implements Front {
     })
   }
 
+  replaceTls(material: TlsMaterial): void {
+    if (this.#server instanceof TlsServer) this.#tls?.replace(this.#server, material)
+  }
+
   async close(graceMs: number): Promise<void> {
     this.#state.isDraining = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
@@ -83,23 +91,15 @@ class RawFront implements Front {
   }
 
   #createServer(): Server {
-    const { tls, headersTimeoutMs } = this.#options
-    // A client may end its half with its last request; what that means is decided by the connection.
-    const options = { allowHalfOpen: true, noDelay: true }
-    if (tls === undefined) {
-      const server = createServer(options, (socket) => this.#take(socket))
+    if (this.#tls === undefined) {
+      // A client may end its half with its last request; what that means is decided by the connection.
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#take(socket))
       server.on('connection', (socket) => this.#watch(socket))
       return server
     }
     const server = createTlsServer(
-      {
-        ...options,
-        cert: tls.cert,
-        key: tls.key,
-        minVersion: 'TLSv1.2',
-        ALPNProtocols: ['http/1.1'],
-        handshakeTimeout: headersTimeoutMs,
-      },
+      // Half open, a socket whose client leaves during the handshake would stay until that times out.
+      { noDelay: true, ...this.#tls.toServerOptions(this.#options.headersTimeoutMs) },
       (socket) => this.#take(socket),
     )
     server.on('tlsClientError', (_error, socket) => socket.destroy())
