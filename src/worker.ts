@@ -4,6 +4,7 @@ import { createCheckKey } from './app/check-key.ts'
 import { createRequestIds } from './app/request-ids.ts'
 import { rememberHashes } from './app/token-hashes.ts'
 import { hashByteString } from './app/tokens.ts'
+import { createTraceparents } from './app/traceparents.ts'
 import type { Config } from './config/schema.ts'
 import { compileRanges } from './data-plane/address-ranges.ts'
 import { chooseEngines } from './data-plane/engines.ts'
@@ -173,11 +174,14 @@ function openLog(config: Config): AccessLog | undefined {
 }
 
 function compilePlan(config: Config): Plan {
-  const { trusted_proxies, max_headers, max_target_bytes } = config.gateway
+  const { trusted_proxies, max_headers, max_target_bytes, tracing } = config.gateway
   return {
     routes: compileRoutes(config),
     upstreams: createUpstreams(config, chooseEngines(config).upstream),
     trustedProxies: compileRanges(trusted_proxies),
     headLimits: { headersMax: max_headers, targetBytesMax: max_target_bytes },
+    createTraceparent: tracing.create
+      ? createTraceparents({ bytes: randomBytes }, tracing.sample_ratio)
+      : undefined,
   }
 }

@@ -98,6 +98,23 @@ const gatewaySchema = z.strictObject({
     })
     .prefault({})
     .describe('One JSON line per request.'),
+  tracing: z
+    .strictObject({
+      create: z
+        .boolean()
+        .default(true)
+        .describe(
+          'Whether requests that come without a sound traceparent get one. One that came is passed on as it is in any case.',
+        ),
+      sample_ratio: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(1)
+        .describe('Share of the traces made here, 0 to 1, that upstreams are asked to record.'),
+    })
+    .prefault({})
+    .describe('W3C trace context: traceparent and tracestate.'),
 })
 
 const adminSchema = z.strictObject({

@@ -10,7 +10,7 @@ import type {
 import type { AddressRanges } from './address-ranges.ts'
 import type { ClientAddress } from './client-address.ts'
 import { resolveClientAddress } from './client-address.ts'
-import { findRequestId } from './headers.ts'
+import { findRequestId, findTraceparent } from './headers.ts'
 import type { HeadLimits, RequestHead } from './request-check.ts'
 import type { Route } from './route.ts'
 import type { RouteTable } from './route-table.ts'
@@ -37,6 +37,8 @@ export interface Plan {
   readonly upstreams: Upstreams
   readonly trustedProxies: AddressRanges
   readonly headLimits: HeadLimits
+  /** Makes a trace for requests that come without one; left out: they go on without. */
+  readonly createTraceparent?: (() => string) | undefined
 }
 
 const NONE_TRIED: readonly PooledTarget[] = []
@@ -68,6 +70,7 @@ export class ExchangeState implements FinishedExchange {
   bytesIn = 0
   bytesOut = 0
   readonly requestId: string
+  traceparent: string
   kid = ''
   readonly remoteAddress: string
   aborted = false
@@ -77,6 +80,7 @@ export class ExchangeState implements FinishedExchange {
   head: RequestHead | undefined = undefined
   route: Route | undefined = undefined
   ksid = ''
+  readonly isTraceOfClient: boolean
   limitFields: RawFields = []
   degraded: 'allow' | 'local' | undefined = undefined
   upstream: Upstream | undefined = undefined
@@ -101,6 +105,8 @@ export class ExchangeState implements FinishedExchange {
     this.startedAt = performance.now()
     this.startMs = deps.clock.wallMs()
     this.requestId = findRequestId(client.rawHeaders) ?? deps.createRequestId()
+    this.traceparent = findTraceparent(client.rawHeaders)
+    this.isTraceOfClient = this.traceparent !== ''
     this.address = resolveClientAddress(plan.trustedProxies, client.peerAddress, client.rawHeaders)
     this.remoteAddress = this.address.address
   }

@@ -31,7 +31,10 @@ export function forward(exchange: Exchange): void {
     refuse(exchange, 'no_upstream', { retryAfter: '1' })
     return
   }
-  if (exchange.forwardedAt === 0) exchange.forwardedAt = performance.now()
+  if (exchange.forwardedAt === 0) {
+    exchange.forwardedAt = performance.now()
+    if (!exchange.isTraceOfClient) exchange.traceparent = plan.createTraceparent?.() ?? ''
+  }
   exchange.upstreamName = upstream.name
   exchange.upstreamId = upstream.id
   exchange.target = picked
@@ -68,6 +71,7 @@ function toUpstreamRequest(
       client: exchange.address,
       protocol: exchange.client.protocol,
       requestId: exchange.requestId,
+      traceparent: exchange.isTraceOfClient ? undefined : exchange.traceparent,
       kid: kid === '' ? undefined : kid,
       ksid: ksid === '' ? undefined : ksid,
       upstreamHost,

@@ -1,3 +1,4 @@
+import { isTraceparent } from '../domain/traceparent.ts'
 import type { ClientAddress } from './client-address.ts'
 import { removeCookie } from './credentials.ts'
 import { isOriginField, isOwnField, NEVER_IN_TRAILERS, toDashed } from './field-names.ts'
@@ -23,6 +24,8 @@ export interface UpstreamHeadersInput {
   /** Of the client's connection. */
   readonly protocol: 'http' | 'https'
   readonly requestId: string
+  /** Stands in for the client's trace context; `''`: none does. Left out: the client's passes as it is. */
+  readonly traceparent?: string | undefined
   /** Who calls, where that is known. */
   readonly kid: string | undefined
   readonly ksid: string | undefined
@@ -46,6 +49,7 @@ export interface ClientHeadersInput {
 
 const CONTENT_LENGTH = 'content-length'
 const UPGRADE = 'upgrade'
+const TRACEPARENT = 'traceparent'
 const REQUEST_ID_LENGTH_MAX = 128
 /** Names remembered for each route and direction; those that come later are judged each time. */
 const FATES_MAX = 512
@@ -68,6 +72,7 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
     const name = rawHeaders[i] ?? ''
     const fate = fates.get(name) ?? learnFate(fates, name, toRequestFate(name, route))
     if (fate === 'drop' || (fate === 'origin' && !input.client.isPeerTrusted)) continue
+    if (fate === 'trace' && input.traceparent !== undefined) continue
     if (nominees?.has(name.toLowerCase()) === true) continue
     if (fate === 'cookie') addCookie(headers, name, rawHeaders[i + 1] ?? '', route)
     else headers.push(name, rawHeaders[i + 1] ?? '')
@@ -75,6 +80,7 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
   addFraming(headers, input)
   addForwardingFields(headers, input)
   addIdentity(headers, input)
+  addTrace(headers, input)
   addAll(headers, route.requestFields.set)
   return headers
 }
@@ -85,6 +91,7 @@ function toRequestFate(name: string, route: Route): FieldFate {
   const dashed = toDashed(lower)
   if (drops.has(lower) || drops.has(dashed) || isOwnField(dashed)) return 'drop'
   if (isOriginField(dashed)) return 'origin'
+  if (lower === TRACEPARENT || lower === 'tracestate') return 'trace'
   return lower === 'cookie' && route.token.strippedCookie !== '' ? 'cookie' : 'pass'
 }
 
@@ -117,6 +124,11 @@ function addIdentity(headers: string[], input: UpstreamHeadersInput): void {
   headers.push('X-Request-Id', input.requestId)
   if (input.kid !== undefined) headers.push('X-Dripgate-Key-Id', input.kid)
   if (input.ksid !== undefined) headers.push('X-Dripgate-Keyspace-Id', input.ksid)
+}
+
+function addTrace(headers: string[], { route, traceparent }: UpstreamHeadersInput): void {
+  if (traceparent === undefined || traceparent === '' || route.requestFields.drops.has(TRACEPARENT)) return
+  headers.push(TRACEPARENT, traceparent)
 }
 
 /**
@@ -169,6 +181,17 @@ export function findRequestId(rawHeaders: RawHeaders): string | undefined {
     found = rawHeaders[i + 1] ?? ''
   }
   return found !== undefined && isRequestId(found) ? found : undefined
+}
+
+/** The client's `traceparent`, where there is exactly one and it is sound (W3C Trace Context); else `''`. */
+export function findTraceparent(rawHeaders: RawHeaders): string {
+  let found: string | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!equalsIgnoreCase(rawHeaders[i] ?? '', TRACEPARENT)) continue
+    if (found !== undefined) return ''
+    found = rawHeaders[i + 1] ?? ''
+  }
+  return found !== undefined && isTraceparent(found) ? found : ''
 }
 
 /** 1 to 128 of `[A-Za-z0-9._-]`: safe in logs, in JSON and in header fields. */

@@ -70,6 +70,8 @@ export interface FinishedExchange {
   /** Bytes of the answer's body handed to the client. */
   readonly bytesOut: number
   readonly requestId: string
+  /** W3C trace context as sent upstream, or as the client sent it; empty where there is none. */
+  readonly traceparent?: string
   /** Key id; empty where no key was identified. */
   readonly kid: string
   /** Where the request started, as far as trusted proxies tell; else the socket's peer. */

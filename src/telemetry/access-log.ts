@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { toTraceId } from '../domain/traceparent.ts'
 import type { FinishedExchange } from '../ports/runtime.ts'
 import { openWithoutBlocking, PIPE_CHUNK_BYTES } from './standard-output.ts'
 
@@ -143,6 +144,7 @@ function formatLine(exchange: FinishedExchange): string {
   return (
     `{"time":"${formatTime(exchange.startMs)}","level":"info","msg":"request"` +
     `,"request_id":${quote(exchange.requestId, FIELD_BYTES_MAX)}` +
+    `,"trace_id":"${exchange.traceparent === undefined ? '' : toTraceId(exchange.traceparent)}"` +
     `,"client":${quote(exchange.remoteAddress, FIELD_BYTES_MAX)}` +
     `,"method":${quote(exchange.method, FIELD_BYTES_MAX)}` +
     `,"path":${quote(path, PATH_BYTES_MAX)}` +

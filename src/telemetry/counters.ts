@@ -14,6 +14,7 @@ import {
   type StoreFigure,
   type StoreFigures,
 } from '../ports/store-figures.ts'
+import { type Exemplars, exemplarBytes, openExemplars } from './exemplars.ts'
 
 export const DECISIONS = [
   'allowed',
@@ -67,17 +68,42 @@ const SERIES = NAMES_MAX + RESERVED_NAMES.length
 
 const REGION_CELLS = THREAD_CELLS + HISTOGRAM_CELLS + SERIES * (ROUTE_CELLS + HISTOGRAM_CELLS)
 
+/** Histograms of one thread: overhead, routes, upstreams; and their buckets, each with an exemplar. */
+const EXEMPLARS = (1 + 2 * SERIES) * (DURATION_BOUNDS.length + 1)
+const EXEMPLAR_BYTES = exemplarBytes(EXEMPLARS)
+
 /** Plain data: give it to a thread as part of its `workerData`. */
 export interface Counters {
   readonly buffer: SharedArrayBuffer
+  readonly exemplars: SharedArrayBuffer
   /** Regions, numbered from 0. */
   readonly threads: number
 }
 
-/** About 600 kB a thread, of which the system backs only what is touched. */
+/** About 2 MB a thread, of which the system backs only what is touched. */
 export function createCounters(threads: number): Counters {
   const bytes = threads * REGION_CELLS * Float64Array.BYTES_PER_ELEMENT
-  return { buffer: new SharedArrayBuffer(bytes), threads }
+  return {
+    buffer: new SharedArrayBuffer(bytes),
+    exemplars: new SharedArrayBuffer(threads * EXEMPLAR_BYTES),
+    threads,
+  }
+}
+
+/** For slots see `OVERHEAD_EXEMPLAR`, `routeExemplar` and `upstreamExemplar`. */
+export function openThreadExemplars(counters: Counters, threadIndex: number): Exemplars {
+  return openExemplars(counters.exemplars, threadIndex * EXEMPLAR_BYTES, EXEMPLARS)
+}
+
+/** The exemplar of the first bucket; those of the others follow. */
+export const OVERHEAD_EXEMPLAR = 0
+
+export function routeExemplar(series: number): number {
+  return (1 + series) * (DURATION_BOUNDS.length + 1)
+}
+
+export function upstreamExemplar(series: number): number {
+  return routeExemplar(SERIES + series)
 }
 
 export function openRegion(counters: Counters, threadIndex: number): Float64Array {

@@ -1,27 +1,19 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { STORE_FIGURES, type StoreFigure } from '../ports/store-figures.ts'
 import {
-  ABORTED_CELL,
-  BYTES_IN_CELL,
-  BYTES_OUT_CELL,
   CODES,
   CONNECTIONS_CELL,
   type Counters,
-  DECISIONS,
-  DURATION_BOUNDS,
-  HISTOGRAM_CELLS,
   LINES_DROPPED_CELL,
   type NameRegistry,
-  OVERHEAD_BOUNDS,
-  OVERHEAD_OFFSET,
   openRegion,
-  REQUEST_CELLS,
-  routeOffset,
+  openThreadExemplars,
   STORE_ERROR_CELL,
   STORE_ERROR_MODES,
   STORE_FIGURES_CELL,
-  upstreamOffset,
 } from './counters.ts'
+import { listRequestSources } from './request-sources.ts'
+import { type Regions, type Source, sum } from './sources.ts'
 
 export interface Metrics {
   /** In OpenMetrics where the `Accept` field prefers it, else in the Prometheus text format. */
@@ -37,20 +29,6 @@ export interface Metrics {
   setCertificatesGood(isGood: boolean): void
 }
 
-interface Sample {
-  readonly labels: Readonly<Record<string, string>>
-  readonly value: number
-  /** Where it is not the metric's own name. */
-  readonly metricName?: string
-}
-
-interface Source {
-  readonly name: string
-  readonly help: string
-  readonly type: 'counter' | 'gauge' | 'histogram'
-  readonly collect: () => Sample[]
-}
-
 /** Lives on the control thread; `nowMs` is the wall clock. The start counts as a good reload. */
 export function createMetrics(deps: {
   readonly counters: Counters
@@ -61,8 +39,11 @@ export function createMetrics(deps: {
   const registry = new Registry()
   const { counters, names } = deps
   const regions = Array.from({ length: counters.threads }, (_, thread) => openRegion(counters, thread))
+  const exemplars = Array.from({ length: counters.threads }, (_, thread) =>
+    openThreadExemplars(counters, thread),
+  )
   for (const source of [
-    ...listRequestSources(regions, names),
+    ...listRequestSources(regions, exemplars, names),
     ...listThreadSources(regions),
     ...listStoreSources(regions),
   ]) {
@@ -149,62 +130,6 @@ function toCodeLabel(status: number): string {
   return CODES[Math.min(5, Math.max(1, Math.trunc(status / 100))) - 1] ?? '5xx'
 }
 
-/** One of each data-plane thread. */
-type Regions = readonly Float64Array[]
-
-function listRequestSources(regions: Regions, names: NameRegistry): Source[] {
-  const routes = (): readonly string[] => names.all().routes
-  return [
-    {
-      name: 'dripgate_requests_total',
-      help: 'Requests to the gateway listener, each once.',
-      type: 'counter',
-      collect: () => routes().flatMap((route, series) => collectRequests(regions, route, series)),
-    },
-    {
-      name: 'dripgate_request_duration_seconds',
-      help: "From a request's head to the last byte of its answer.",
-      type: 'histogram',
-      collect: () =>
-        routes().flatMap((route, series) => {
-          const place = { offset: routeOffset(series) + REQUEST_CELLS, bounds: DURATION_BOUNDS }
-          return collectHistogram(regions, 'dripgate_request_duration_seconds', place, { route })
-        }),
-    },
-    {
-      name: 'dripgate_upstream_duration_seconds',
-      help: "From the start of forwarding to the end of the upstream's answer.",
-      type: 'histogram',
-      collect: () =>
-        names.all().upstreams.flatMap((upstream, series) => {
-          const place = { offset: upstreamOffset(series), bounds: DURATION_BOUNDS }
-          return collectHistogram(regions, 'dripgate_upstream_duration_seconds', place, { upstream })
-        }),
-    },
-    {
-      name: 'dripgate_overhead_seconds',
-      help: 'Duration of a request without the time spent at its upstream.',
-      type: 'histogram',
-      collect: () => {
-        const place = { offset: OVERHEAD_OFFSET, bounds: OVERHEAD_BOUNDS }
-        return collectHistogram(regions, 'dripgate_overhead_seconds', place, undefined)
-      },
-    },
-    perRoute('dripgate_received_bytes_total', "Bytes of requests' bodies.", BYTES_IN_CELL),
-    perRoute('dripgate_sent_bytes_total', "Bytes of answers' bodies.", BYTES_OUT_CELL),
-    perRoute('dripgate_requests_aborted_total', 'Requests whose answer was broken off.', ABORTED_CELL),
-  ]
-
-  function perRoute(name: string, help: string, cell: number): Source {
-    const collect = (): Sample[] =>
-      routes().flatMap((route, series) => {
-        const value = sum(regions, routeOffset(series) + cell)
-        return value === 0 ? [] : [{ labels: { route }, value }]
-      })
-    return { name, help, type: 'counter', collect }
-  }
-}
-
 function listThreadSources(regions: Regions): Source[] {
   return [
     {
@@ -270,47 +195,6 @@ function listStoreSources(regions: Regions): Source[] {
       'isDeaf',
     ),
   ]
-}
-
-function sum(regions: Regions, cell: number): number {
-  let total = 0
-  for (const region of regions) total += region[cell] ?? 0
-  return total
-}
-
-/** Only combinations that have happened; most of the others never will. */
-function collectRequests(regions: Regions, route: string, series: number): Sample[] {
-  const samples: Sample[] = []
-  let cell = routeOffset(series)
-  for (const decision of DECISIONS) {
-    for (const code of CODES) {
-      const value = sum(regions, cell++)
-      if (value > 0) samples.push({ labels: { route, decision, code }, value })
-    }
-  }
-  return samples
-}
-
-/** Empty while nothing was observed, unless the metric has no labels and so is always there. */
-function collectHistogram(
-  regions: Regions,
-  name: string,
-  place: { readonly offset: number; readonly bounds: readonly number[] },
-  own: Readonly<Record<string, string>> | undefined,
-): Sample[] {
-  const labels = own ?? {}
-  const samples: Sample[] = []
-  let count = 0
-  for (let bucket = 0; bucket <= place.bounds.length; bucket++) {
-    count += sum(regions, place.offset + bucket)
-    const le = bucket < place.bounds.length ? String(place.bounds[bucket]) : '+Inf'
-    samples.push({ labels: { ...labels, le }, value: count, metricName: `${name}_bucket` })
-  }
-  if (count === 0 && own !== undefined) return []
-  const seconds = sum(regions, place.offset + HISTOGRAM_CELLS - 1)
-  samples.push({ labels, value: seconds, metricName: `${name}_sum` })
-  samples.push({ labels, value: count, metricName: `${name}_count` })
-  return samples
 }
 
 function register(registry: Registry, { name, help, type, collect }: Source): void {

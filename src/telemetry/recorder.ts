@@ -13,12 +13,16 @@ import {
   type MetricNames,
   OTHER,
   OVERHEAD_BOUNDS,
+  OVERHEAD_EXEMPLAR,
   OVERHEAD_OFFSET,
   openRegion,
+  openThreadExemplars,
   REQUEST_CELLS,
+  routeExemplar,
   routeOffset,
   STORE_ERROR_CELL,
   STORE_ERROR_MODES,
+  upstreamExemplar,
   upstreamOffset,
 } from './counters.ts'
 
@@ -45,6 +49,7 @@ export function createRecorder(deps: {
 }): ThreadRecorder {
   let { accessLog } = deps
   const cells = openRegion(deps.counters, deps.threadIndex)
+  const exemplars = openThreadExemplars(deps.counters, deps.threadIndex)
   // The connections of a predecessor in this region died with it.
   cells[CONNECTIONS_CELL] = 0
   let linesDroppedBefore = cells[LINES_DROPPED_CELL] ?? 0
@@ -72,9 +77,12 @@ export function createRecorder(deps: {
   }
 
   function countRequest(exchange: FinishedExchange): void {
-    const route = routeOffset(routes.get(exchange.routeName) ?? OTHER)
+    const series = routes.get(exchange.routeName) ?? OTHER
+    const route = routeOffset(series)
     add(cells, route + (DECISION_CELLS.get(exchange.decision) ?? 0) + toCode(exchange.status), 1)
-    observe(cells, route + REQUEST_CELLS, DURATION_BOUNDS, exchange.durationMs / 1000)
+    const seconds = exchange.durationMs / 1000
+    const bucket = observe(cells, route + REQUEST_CELLS, DURATION_BOUNDS, seconds)
+    keepExemplar(exchange, routeExemplar(series) + bucket, seconds)
     add(cells, route + BYTES_IN_CELL, exchange.bytesIn)
     add(cells, route + BYTES_OUT_CELL, exchange.bytesOut)
     if (exchange.aborted) add(cells, route + ABORTED_CELL, 1)
@@ -83,11 +91,20 @@ export function createRecorder(deps: {
 
     let ownMs = exchange.durationMs
     if (exchange.upstreamMs >= 0) {
-      const upstream = upstreamOffset(upstreams.get(exchange.upstreamName) ?? OTHER)
-      observe(cells, upstream, DURATION_BOUNDS, exchange.upstreamMs / 1000)
+      const series = upstreams.get(exchange.upstreamName) ?? OTHER
+      const seconds = exchange.upstreamMs / 1000
+      const bucket = observe(cells, upstreamOffset(series), DURATION_BOUNDS, seconds)
+      keepExemplar(exchange, upstreamExemplar(series) + bucket, seconds)
       ownMs -= exchange.upstreamMs
     }
-    observe(cells, OVERHEAD_OFFSET, OVERHEAD_BOUNDS, ownMs / 1000)
+    const ownBucket = observe(cells, OVERHEAD_OFFSET, OVERHEAD_BOUNDS, ownMs / 1000)
+    keepExemplar(exchange, OVERHEAD_EXEMPLAR + ownBucket, ownMs / 1000)
+  }
+
+  function keepExemplar(exchange: FinishedExchange, slot: number, seconds: number): void {
+    const { traceparent, startMs, durationMs } = exchange
+    if (traceparent === undefined || traceparent === '') return
+    exemplars.keep(slot, traceparent, seconds, startMs + durationMs)
   }
 }
 
@@ -106,11 +123,12 @@ function add(cells: Float64Array, cell: number, amount: number): void {
   cells[cell] = (cells[cell] ?? 0) + amount
 }
 
-/** A duration that is negative or no number counts as 0, so that no sum is ever spoiled. */
-function observe(cells: Float64Array, offset: number, bounds: readonly number[], seconds: number): void {
+/** Gives the bucket. A duration that is negative or no number counts as 0, so that no sum is ever spoiled. */
+function observe(cells: Float64Array, offset: number, bounds: readonly number[], seconds: number): number {
   const value = seconds > 0 ? seconds : 0
   let bucket = 0
   while (bucket < bounds.length && value > (bounds[bucket] ?? 0)) bucket++
   add(cells, offset + bucket, 1)
   add(cells, offset + bounds.length + 1, value)
+  return bucket
 }

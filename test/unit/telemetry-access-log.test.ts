@@ -66,6 +66,7 @@ it('writes one JSON line a request', () => {
     level: 'info',
     msg: 'request',
     request_id: 'r-1',
+    trace_id: '',
     client: '192.0.2.7',
     method: 'GET',
     path: '/orders/1',
