@@ -12,7 +12,16 @@ const COMPOSITION = ['config', 'stores', 'telemetry', 'data-plane', 'control-pla
 const MAY_IMPORT = {
   main: ['gateway', 'worker', 'storage-worker', 'demo', 'threads', 'thread-messages', ...COMPOSITION],
   demo: ['gateway', ...COMPOSITION],
-  gateway: ['worker', 'storage-worker', 'certificates', 'threads', 'thread-messages', ...COMPOSITION],
+  gateway: [
+    'worker',
+    'storage-worker',
+    'certificates',
+    'threads',
+    'thread-messages',
+    'reload',
+    ...COMPOSITION,
+  ],
+  reload: COMPOSITION,
   threads: ['thread-messages', ...COMPOSITION],
   certificates: COMPOSITION,
   worker: ['gateway', 'storage-worker', 'thread-messages', ...COMPOSITION],

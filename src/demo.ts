@@ -12,16 +12,14 @@ const DEMO_CONFIG = fileURLToPath(new URL('../config/demo.yaml', import.meta.url
 const DEMO_KEYSPACE = 'ks_demo'
 
 export async function runDemo(deps: {
-  readonly requireConfig: (file: string) => Config
-  readonly start: (config: Config) => Promise<Gateway>
+  readonly start: (file: string) => Promise<{ readonly gateway: Gateway; readonly config: Config }>
   readonly print: (text: string) => void
 }): Promise<{ readonly gateway: Gateway; readonly upstream: Server }> {
   const upstream = await startDemoUpstream()
   process.env['DRIPGATE_DEMO_UPSTREAM'] = toUpstreamUrl(upstream)
   process.env['DRIPGATE_ROOT_TOKEN'] ||= mintToken('root_', systemRandom)
   try {
-    const config = deps.requireConfig(DEMO_CONFIG)
-    const gateway = await deps.start(config)
+    const { gateway, config } = await deps.start(DEMO_CONFIG)
     const { token } = await createKey(
       { ...gateway, random: systemRandom, isExpirationRequired: () => false },
       { ksid: DEMO_KEYSPACE, expiration: { at: undefined, inMs: 0 }, ownLimit: undefined },

@@ -4,7 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { createCheckKey } from './app/check-key.ts'
 import { applyDeclaredKeyspaces } from './app/keyspaces.ts'
+import type { ReloadOutcome } from './app/management.ts'
 import { openCertificates } from './certificates.ts'
+import type { ConfigFile } from './config/config-file.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
 import { errorText } from './domain/errors.ts'
@@ -12,6 +14,7 @@ import { parsePurgeKey } from './domain/purge-key.ts'
 import type { CachePurger } from './ports/purge.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
+import { createReload } from './reload.ts'
 import { openStore, type Store } from './stores/store.ts'
 import {
   type Counters,
@@ -36,16 +39,16 @@ export interface Gateway {
   readonly purger: CachePurger
   readonly clock: Clock
   readonly threads: Threads
-  /** Works by the new configuration from the answer on, or not at all: then says why not. */
-  reload(config: Config): Promise<string | undefined>
-  /** Counts a reload whose file could not be read or was not valid. */
-  rejectReload(): void
+  /** Works by the configuration as it is now from the answer on, or not at all: then says why not. */
+  reload(): Promise<ReloadOutcome>
   /** Drains and closes. Rejects when the last bucket states could not be written. */
   stop(): Promise<void>
 }
 
 export interface GatewayOptions {
+  /** As it was read from the source. */
   readonly config: Config
+  readonly source: Pick<ConfigFile, 'read' | 'watch'>
   readonly logger: Logger
   readonly version: string
   /** Something is broken beyond repair; the process must end. */
@@ -54,7 +57,7 @@ export interface GatewayOptions {
 
 /** Rejects with an `Error` whose message is for the user: what, where, and what to do. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { logger, version } = options
+  const { logger, version, source } = options
   let config = options.config
   const anchor = createClockAnchor()
   const clock = createSystemClock(anchor)
@@ -79,6 +82,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     onUp: metrics.setStoreUp,
     onFlush: (durationMs) => metrics.setFlushSeconds(durationMs / 1000),
   })
+  const reload = createReload({
+    read: source.read,
+    current: () => config,
+    swap,
+    onOutcome: metrics.countReload,
+    logger,
+  })
+  let unwatch: (() => void) | undefined
+  let isStopping = false
   let threads: Threads
   let admin: AdminListener
   try {
@@ -119,6 +131,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
           ...listDegraded(counters),
         },
       }),
+      reload,
       version,
     })
   } catch (error) {
@@ -131,6 +144,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   /** All or nothing: gives what stands in the way, and then the old configuration goes on. */
   async function swap(next: Config): Promise<string | undefined> {
+    if (isStopping) return 'the gateway is stopping'
     const problem = await threads.prepare(next, names.add(listNames(next)))
     if (problem === undefined) {
       try {
@@ -139,6 +153,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         config = next
         store.configure(next)
         certificates.configure(next)
+        followFile()
         return undefined
       } catch (error) {
         threads.abandon()
@@ -149,6 +164,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     return problem
   }
 
+  function followFile(): void {
+    if (config.gateway.watch) unwatch ??= source.watch(() => void reload())
+    else unwatch = void unwatch?.()
+  }
+
+  followFile()
   return {
     gatewayUrl: toUrl(listen.host, threads.port, config.gateway.tls !== undefined),
     adminUrl: toUrl(admin.address.host, admin.address.port, false),
@@ -157,19 +178,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     threads,
 
-    async reload(next) {
-      for (const name of listFixedChanges(config, next)) {
-        logger.warn('a changed setting takes effect at the next start', { setting: name })
-      }
-      const fixed = keepFixed(config, next)
-      const problem = await swap(fixed)
-      metrics.countReload(problem === undefined)
-      return problem
-    },
-
-    rejectReload: () => metrics.countReload(false),
+    reload,
 
     async stop() {
+      isStopping = true
+      unwatch?.()
       admin.drain()
       certificates.close()
       await sleep(config.gateway.shutdown_delay)
@@ -228,46 +241,6 @@ async function warnOfMissingKeyspaces(keyStore: KeyStore, config: Config, logger
 
 function listNames(config: Config): MetricNames {
   return { routes: config.routes.map((route) => route.name), upstreams: Object.keys(config.upstreams) }
-}
-
-/** Settings of the listener and of the store that a running process cannot change. */
-const FIXED_GATEWAY_SETTINGS = [
-  'listen',
-  'workers',
-  'engine',
-  'share_port',
-  'timeouts',
-  'min_body_rate',
-  'max_header_bytes',
-  'max_headers',
-] as const
-
-function listFixedChanges(from: Config, to: Config): string[] {
-  const isChanged = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b)
-  const changes: string[] = FIXED_GATEWAY_SETTINGS.filter((name) =>
-    isChanged(from.gateway[name], to.gateway[name]),
-  ).map((name) => `gateway.${name}`)
-  if (isTlsFixed(from, to)) changes.push('gateway.tls')
-  if (isChanged(from.admin.listen, to.admin.listen)) changes.push('admin.listen')
-  if (isChanged(from.store, to.store)) changes.push('store')
-  return changes
-}
-
-function keepFixed(from: Config, to: Config): Config {
-  const fixed = Object.fromEntries(FIXED_GATEWAY_SETTINGS.map((name) => [name, from.gateway[name]]))
-  return {
-    ...to,
-    gateway: { ...to.gateway, ...fixed, tls: isTlsFixed(from, to) ? from.gateway.tls : to.gateway.tls },
-    admin: { ...to.admin, listen: from.admin.listen },
-    store: from.store,
-  }
-}
-
-/** Certificates may change at any time, but not whether the listener speaks TLS or asks for any. */
-function isTlsFixed(from: Config, to: Config): boolean {
-  const [before, after] = [from.gateway.tls, to.gateway.tls]
-  if (before === undefined || after === undefined) return before !== after
-  return (before.client_ca === undefined) !== (after.client_ca === undefined)
 }
 
 interface ReservedPort {

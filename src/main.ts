@@ -2,9 +2,10 @@ import { get } from 'node:http'
 import { parseArgs } from 'node:util'
 import packageJson from '../package.json' with { type: 'json' }
 import { createAdminServiceKey } from './app/service-keys.ts'
+import { openConfigFile } from './config/config-file.ts'
 import { toJsonSchema } from './config/json-schema.ts'
-import { loadConfig } from './config/load.ts'
-import { formatProblem, type Problem } from './config/problem.ts'
+import { type LoadResult, loadConfig } from './config/load.ts'
+import { formatProblem } from './config/problem.ts'
 import type { Config } from './config/schema.ts'
 import { runDemo } from './demo.ts'
 import { errorText } from './domain/errors.ts'
@@ -102,23 +103,21 @@ function parseCommandLine(args: readonly string[]) {
 }
 
 function requireConfig(file: string): Config {
-  const result = loadConfig({ file, env: process.env })
-  if (result.kind === 'ok') return result.config
-  throw new Exit(EXIT_CONFIG, formatProblems(result.problems))
+  return requireValid(loadConfig({ file, env: process.env }))
 }
 
-function formatProblems(problems: readonly Problem[]): string {
-  return problems.map(formatProblem).join('\n')
+function requireValid(result: LoadResult): Config {
+  if (result.kind === 'ok') return result.config
+  throw new Exit(EXIT_CONFIG, result.problems.map(formatProblem).join('\n'))
 }
 
 async function serve(file: string): Promise<void> {
-  const config = requireConfig(file)
   const logger = createLogger({ thread: 'control' })
   const signals = watchSignals()
-  const gateway = await start(config, logger)
+  const { gateway } = await start(file, logger)
   signals.follow({
     stop: (signal) => stop(gateway, signal, logger),
-    reload: () => reload(gateway, file, logger),
+    reload: () => void gateway.reload(),
   })
   logger.info('ready', {
     gateway: gateway.gatewayUrl,
@@ -130,46 +129,33 @@ async function serve(file: string): Promise<void> {
   })
 }
 
-async function start(config: Config, logger: ReturnType<typeof createLogger>): Promise<Gateway> {
+async function start(
+  file: string,
+  logger: ReturnType<typeof createLogger>,
+): Promise<{ readonly gateway: Gateway; readonly config: Config }> {
+  const source = openConfigFile({ file, env: process.env })
+  const config = requireValid(source.read())
   const onFatal = (error: Error) => {
     logger.error('the gateway cannot go on', { error })
     process.exit(EXIT_FAILURE)
   }
   try {
-    return await startGateway({ config, logger, version: packageJson.version, onFatal })
+    const gateway = await startGateway({ config, source, logger, version: packageJson.version, onFatal })
+    return { gateway, config }
   } catch (error) {
     throw new Exit(EXIT_FAILURE, `dripgate: ${errorText(error)}`)
   }
 }
 
-async function reload(
-  gateway: Gateway,
-  file: string,
-  logger: ReturnType<typeof createLogger>,
-): Promise<void> {
-  const result = loadConfig({ file, env: process.env })
-  if (result.kind === 'invalid') {
-    gateway.rejectReload()
-    logger.error('the new configuration is not valid; the old one goes on', {
-      problems: result.problems.map((problem) => formatProblem(problem).split('\n', 1)[0]),
-    })
-    return
-  }
-  const problem = await gateway.reload(result.config)
-  if (problem === undefined) logger.info('configuration reloaded', { config: file })
-  else logger.error('the new configuration cannot be used; the old one goes on', { problem })
-}
-
 interface Signals {
-  /** Does what was asked for meanwhile, and whatever is from now on. Reloads run one at a time. */
-  follow(actions: { readonly stop: (signal: string) => void; readonly reload: () => Promise<void> }): void
+  /** Does what was asked for meanwhile, and whatever is from now on. */
+  follow(actions: { readonly stop: (signal: string) => void; readonly reload: () => void }): void
 }
 
 /** From now on no signal ends the process by itself, but a second request to stop does. */
 function watchSignals(): Signals {
   const { promise: started, resolve: begin } = Promise.withResolvers<Parameters<Signals['follow']>[0]>()
   let firstStopAt = 0
-  let reloading: Promise<void> = started.then(() => {})
   const requestStop = (signal: string) => {
     if (firstStopAt === 0) {
       firstStopAt = performance.now()
@@ -180,9 +166,7 @@ function watchSignals(): Signals {
   }
   process.on('SIGTERM', () => requestStop('SIGTERM'))
   process.on('SIGINT', () => requestStop('SIGINT'))
-  process.on('SIGHUP', () => {
-    reloading = reloading.then(async () => (await started).reload())
-  })
+  process.on('SIGHUP', () => void started.then((actions) => actions.reload()))
   // The launcher that started this process is gone, without having passed on a signal.
   if (process.env['DRIPGATE_LAUNCHER'] === '1') {
     process.once('disconnect', () => requestStop('disconnect'))
@@ -209,14 +193,16 @@ async function demo(): Promise<void> {
   const logger = createLogger({ thread: 'control', level: 'warn' })
   const signals = watchSignals()
   const { gateway, upstream } = await runDemo({
-    requireConfig,
-    start: (config) => start(config, logger),
+    start: (file) => start(file, logger),
     print: (text) => process.stdout.write(text),
   }).catch((error: unknown) => {
     throw error instanceof Exit ? error : new Exit(EXIT_FAILURE, `dripgate: ${errorText(error)}`)
   })
   const demoGateway = { ...gateway, stop: () => gateway.stop().finally(() => upstream.close()) }
-  signals.follow({ stop: (signal) => stop(demoGateway, signal, logger), reload: async () => {} })
+  signals.follow({
+    stop: (signal) => stop(demoGateway, signal, logger),
+    reload: () => void gateway.reload(),
+  })
 }
 
 async function createServiceKey(

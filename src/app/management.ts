@@ -10,6 +10,14 @@ export interface Management {
   readonly random: Random
   /** `admin.require_expiration` of the configuration in force. */
   isExpirationRequired(): boolean
+  /** Works by the configuration file as it is now, or says why not. Never rejects. */
+  reload(): Promise<ReloadOutcome>
   /** `admin.root_token` of the configuration in force; `undefined` where there is none. */
   findRootToken(): string | undefined
 }
+
+export type ReloadOutcome =
+  /** Names of settings: those that hold now, and those that wait for the next start. */
+  | { readonly kind: 'done'; readonly changed: readonly string[]; readonly restartNeeded: readonly string[] }
+  /** At least one problem, with its place where it has one. Nothing has changed. */
+  | { readonly kind: 'refused'; readonly problems: readonly string[] }

@@ -86,6 +86,12 @@ const gatewaySchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Whether other processes may listen on the same port. Without it a taken port is an error.'),
+  watch: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Whether the configuration is reloaded when its file changes, or a file that it names. SIGHUP and config.reload do so in any case.',
+    ),
   access_log: z
     .strictObject({
       output: z

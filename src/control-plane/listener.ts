@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { CheckKey } from '../app/check-key.ts'
+import type { ReloadOutcome } from '../app/management.ts'
 import type { Clock, Logger, Random } from '../ports/runtime.ts'
 import type { KeyStore } from '../ports/stores.ts'
 import { type AnswerRequest, createAdminEndpoint, type MetricsSource } from './admin-endpoint.ts'
@@ -26,6 +27,7 @@ export interface AdminListenerDeps {
   readonly logger: Logger
   readonly metrics: MetricsSource
   readonly readiness: () => Promise<Readiness>
+  readonly reload: () => Promise<ReloadOutcome>
   readonly version: string
   /** For tests; the defaults are the ones that operators get. */
   readonly timeouts?: Partial<AdminTimeouts>

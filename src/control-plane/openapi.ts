@@ -36,7 +36,7 @@ export function createOpenApi(version: string): Json {
     },
     servers: [{ url: '/' }],
     security: [{ serviceKey: [] }],
-    tags: [{ name: 'keys' }, { name: 'keyspaces' }, { name: 'serviceKeys' }],
+    tags: [{ name: 'keys' }, { name: 'keyspaces' }, { name: 'serviceKeys' }, { name: 'config' }],
     paths: Object.fromEntries(
       PROCEDURES.map((procedure) => [RPC_PATH_PREFIX + procedure.name, { post: toOperation(procedure) }]),
     ),

@@ -1,4 +1,5 @@
 import type { Procedure } from './procedure.ts'
+import { CONFIG_PROCEDURES } from './procedures/config.ts'
 import { KEY_PROCEDURES } from './procedures/keys.ts'
 import { KEYSPACE_PROCEDURES } from './procedures/keyspaces.ts'
 import { SERVICE_KEY_PROCEDURES } from './procedures/service-keys.ts'
@@ -7,6 +8,7 @@ export const PROCEDURES: readonly Procedure[] = [
   ...KEY_PROCEDURES,
   ...KEYSPACE_PROCEDURES,
   ...SERVICE_KEY_PROCEDURES,
+  ...CONFIG_PROCEDURES,
 ]
 
 export const RPC_PATH_PREFIX = '/v1/'

@@ -49,6 +49,11 @@ export const keyListResult = z.object({ list: listResult, keys: z.array(keyResul
 export const keyspaceListResult = z.object({ list: listResult, keyspaces: z.array(keyspaceResult) })
 export const serviceKeyListResult = z.object({ list: listResult, service_keys: z.array(serviceKeyResult) })
 
+export const configReloadResult = z.object({
+  changed: z.array(z.string()).describe('Names of the settings that differ from before.'),
+  restart_needed: z.array(z.string()).describe('Names of changed settings that wait for the next start.'),
+})
+
 export const nothing = z.null()
 
 /** Names under which the schemas above appear in the OpenAPI document. */
@@ -62,5 +67,6 @@ export const NAMED_RESULTS = {
   KeyList: keyListResult,
   KeyspaceList: keyspaceListResult,
   ServiceKeyList: serviceKeyListResult,
+  ConfigReload: configReloadResult,
   Nothing: nothing,
 } as const

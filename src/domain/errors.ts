@@ -90,6 +90,7 @@ export const RPC_ERRORS = {
     owner: 'client',
     message: 'unprocessable entity: send application/json',
   },
+  invalid_configuration: { status: 422, owner: 'client', message: 'invalid configuration' },
   rate_limit_exceeded: { status: 429, owner: 'client', message: 'rate limit exceeded' },
   invalid_expiration: { status: 460, owner: 'client', message: 'invalid expiration' },
   internal: { status: 500, owner: 'gateway', message: 'internal server error' },

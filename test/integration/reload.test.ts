@@ -32,7 +32,7 @@ describe('a reload', () => {
     await until(() => gateway.threads.count() === 1)
     // Long enough for the replacement to have been given the old configuration.
     await new Promise((resolve) => setTimeout(resolve, 260))
-    expect(await gateway.reload(running.parse(configOf(upstream.url, '/new')))).toBeUndefined()
+    expect(await running.reload(configOf(upstream.url, '/new'))).toMatchObject({ kind: 'done' })
     await until(() => gateway.threads.count() === 2)
     expect(await probe(running, '/new')).toEqual(new Set([200]))
     expect(await probe(running, '/old')).toEqual(new Set([404]))
@@ -43,8 +43,8 @@ describe('a reload', () => {
     await using running = await startInProcess(configOf(upstream.url, '/old'))
     const { gateway } = running
     const log = path.join(running.directory, 'nowhere', 'access.log')
-    const problem = await gateway.reload(running.parse(configOf(upstream.url, '/new', { limit: 7, log })))
-    expect(problem).toContain(log)
+    const outcome = await running.reload(configOf(upstream.url, '/new', { limit: 7, log }))
+    expect(outcome).toMatchObject({ kind: 'refused', problems: [expect.stringContaining(log)] })
     expect(await running.rpc('keyspaces.get', { ksid: 'ks_r' })).toMatchObject({
       body: { ratelimit: { limit: 100 } },
     })
@@ -60,10 +60,8 @@ describe('a reload', () => {
     await running.rpc('keyspaces.create', { name: 'taken', keys_prefix: 'taken_' })
     const config = configOf(upstream.url, '/new', { limit: 7 })
     const clash = { ksid: 'ks_clash', name: 'taken', keys_prefix: 'c_', ratelimit: { limit: 1 } }
-    const problem = await running.gateway.reload(
-      running.parse({ ...config, keyspaces: [...config.keyspaces, clash] }),
-    )
-    expect(problem).toContain('taken')
+    const outcome = await running.reload({ ...config, keyspaces: [...config.keyspaces, clash] })
+    expect(outcome).toMatchObject({ kind: 'refused', problems: [expect.stringContaining('taken')] })
     expect(await running.rpc('keyspaces.get', { ksid: 'ks_r' })).toMatchObject({
       body: { ratelimit: { limit: 100 } },
     })
@@ -77,7 +75,7 @@ describe('a reload', () => {
     await using upstream = await startEchoUpstream()
     await using running = await startInProcess(configOf(upstream.url, '/old'))
     for (let n = 0; n < 15; n++) {
-      expect(await running.gateway.reload(running.parse(configOf(upstream.url, '/old')))).toBeUndefined()
+      expect(await running.reload(configOf(upstream.url, '/old'))).toMatchObject({ kind: 'done' })
     }
     await new Promise((resolve) => setImmediate(resolve))
     process.off('warning', onWarning)

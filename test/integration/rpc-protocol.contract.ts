@@ -186,6 +186,7 @@ export function describeProtocol(root: () => RpcClient): void {
         status: 404,
       },
       'serviceKeys.delete': { allowed: ADMINS, params: () => ({ skid: NO_SKID }), status: 404 },
+      'config.reload': { allowed: ADMINS, params: () => ({}), status: 200 },
     }
     const clients = new Map<Role, RpcClient>()
     beforeAll(async () => {

@@ -268,10 +268,10 @@ describe.skipIf(!MAY_ISSUE)('changed certificate files', () => {
     const tls = { cert, key, reload_interval: 0 }
     await using running = await startInProcess(configOf(upstream.url, tls))
     swap(second)
-    expect(await running.gateway.reload(running.parse(configOf(upstream.url, tls)))).toBeUndefined()
+    expect(await running.reload(configOf(upstream.url, tls))).toMatchObject({ kind: 'done' })
     await until(() => isShown(running, second))
     const more = { certificates: [wild, first].map(pick), reload_interval: 0 }
-    expect(await running.gateway.reload(running.parse(configOf(upstream.url, more)))).toBeUndefined()
+    expect(await running.reload(configOf(upstream.url, more))).toMatchObject({ kind: 'done' })
     await until(() => isShown(running, wild))
     expect((await showCertificate(running, 'first.test')).fingerprint256).toBe(first.fingerprint)
     expect(await readMetric(running, 'dripgate_tls_certificate_expiry')).toHaveLength(2)

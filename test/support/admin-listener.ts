@@ -51,6 +51,7 @@ export async function openTestAdmin(
       countAdminRequest: () => {},
     },
     readiness: async () => ({ ready: true, checks: { listeners: 'ok' } }),
+    reload: async () => ({ kind: 'done', changed: [], restartNeeded: [] }),
     version: '0.0.0-test',
     ...overrides,
   })

@@ -1,8 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { loadConfig } from '../../src/config/load.ts'
-import type { Config } from '../../src/config/schema.ts'
+import type { ReloadOutcome } from '../../src/app/management.ts'
+import { type LoadResult, loadConfig } from '../../src/config/load.ts'
 import { type Gateway, startGateway } from '../../src/gateway.ts'
 import { createFakeLogger } from './fakes.ts'
 import { ROOT_TOKEN } from './gateway.ts'
@@ -12,29 +12,31 @@ export interface InProcessGateway extends AsyncDisposable {
   readonly gateway: Gateway
   readonly logger: ReturnType<typeof createFakeLogger>
   readonly directory: string
-  parse(config: Readonly<Record<string, unknown>>): Config
+  reload(config: Readonly<Record<string, unknown>>): Promise<ReloadOutcome>
   rpc(name: string, params: unknown): Promise<{ status: number; body: unknown }>
 }
 
 export async function startInProcess(config: Readonly<Record<string, unknown>>): Promise<InProcessGateway> {
   const directory = mkdtempSync(path.join(tmpdir(), 'dripgate-test-'))
   const logger = createFakeLogger()
-  const parse = (raw: Readonly<Record<string, unknown>>): Config => {
+  const load = (raw: Readonly<Record<string, unknown>>): LoadResult => {
     const text = JSON.stringify({
       ...raw,
       admin: { listen: '127.0.0.1:0', root_token: ROOT_TOKEN },
       store: { path: directory },
     })
-    const loaded = loadConfig({
+    return loadConfig({
       file: 'test.yaml',
       env: {},
       readFile: (file) => (file === 'test.yaml' ? text : readFileSync(file, 'utf8')),
     })
-    if (loaded.kind === 'invalid') throw new Error(loaded.problems[0]?.message)
-    return loaded.config
   }
+  const loaded = load(config)
+  if (loaded.kind === 'invalid') throw new Error(loaded.problems[0]?.message)
+  let next = config
   const gateway = await startGateway({
-    config: parse(config),
+    config: loaded.config,
+    source: { read: () => load(next), watch: () => () => {} },
     logger,
     version: 'test',
     onFatal: (error) => {
@@ -45,7 +47,10 @@ export async function startInProcess(config: Readonly<Record<string, unknown>>):
     gateway,
     logger,
     directory,
-    parse,
+    reload(config) {
+      next = config
+      return gateway.reload()
+    },
     async rpc(name, params) {
       const answer = await fetch(`${gateway.adminUrl}/v1/${name}`, {
         method: 'POST',

@@ -31,6 +31,7 @@ beforeEach(() => {
     clock,
     random: { bytes: (n) => randomBytes(n) },
     isExpirationRequired: () => false,
+    reload: async () => ({ kind: 'done', changed: [], restartNeeded: [] }),
     findRootToken: () => rootToken,
   }
 })

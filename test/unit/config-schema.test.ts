@@ -167,6 +167,7 @@ describe('defaults', () => {
         shutdown_timeout: 10_000,
         shutdown_delay: 0,
         share_port: false,
+        watch: false,
         access_log: { output: 'off' },
         tracing: { create: true, sample_ratio: 1 },
       },
