@@ -9,6 +9,7 @@ import { openCertificates } from './certificates.ts'
 import type { ConfigFile } from './config/config-file.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
+import { createTargetDirectory, type TargetSeed } from './data-plane/target-directory.ts'
 import { errorText } from './domain/errors.ts'
 import { parsePurgeKey } from './domain/purge-key.ts'
 import type { CachePurger } from './ports/purge.ts'
@@ -64,6 +65,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const listen = await reserveGatewayPort(config, logger)
   const names = createNames()
   const counters = createCounters(listen.threads)
+  const directory = createTargetDirectory()
+  let targets = listTargets(config)
   const metrics = createMetrics({ counters, names, version, nowMs: clock.wallMs })
   const certificates = openCertificates({
     config,
@@ -104,6 +107,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         store: store.seed,
         counters,
         names: names.add(listNames(config)),
+        targets,
         clock: anchor,
       },
       store,
@@ -142,15 +146,22 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   certificates.start(threads.replaceTls)
 
+  function listTargets(config: Config): TargetSeed {
+    return directory.list(config, (hostname) => [hostname])
+  }
+
   /** All or nothing: gives what stands in the way, and then the old configuration goes on. */
   async function swap(next: Config): Promise<string | undefined> {
     if (isStopping) return 'the gateway is stopping'
-    const problem = await threads.prepare(next, names.add(listNames(next)))
+    const nextTargets = listTargets(next)
+    const problem = await threads.prepare(next, names.add(listNames(next)), nextTargets)
     if (problem === undefined) {
       try {
         await applyKeyspaces(store.keyStore, next, { clock, logger })
         await threads.commit()
         config = next
+        targets = nextTargets
+        directory.keep([targets])
         store.configure(next)
         certificates.configure(next)
         followFile()

@@ -1,4 +1,5 @@
 import type { Config } from './config/schema.ts'
+import type { TargetSeed } from './data-plane/target-directory.ts'
 import type { TlsMaterial } from './ports/tls.ts'
 import type { StoreFromThread, StoreSeed, StoreToThread } from './stores/store.ts'
 import type { Counters, MetricNames } from './telemetry/counters.ts'
@@ -17,13 +18,21 @@ export interface ThreadStart {
   readonly store: StoreSeed
   readonly counters: Counters
   readonly names: MetricNames
+  readonly targets: TargetSeed
   readonly clock: ClockAnchor
 }
 
 export type ToThread =
   | StoreToThread
   /** Make ready for a configuration, and answer `prepared`. */
-  | { readonly kind: 'prepare'; readonly config: Config; readonly names: MetricNames }
+  | {
+      readonly kind: 'prepare'
+      readonly config: Config
+      readonly names: MetricNames
+      readonly targets: TargetSeed
+    }
+  /** The addresses of some target have changed. */
+  | { readonly kind: 'targets'; readonly targets: TargetSeed }
   /** Work by what was prepared, and answer `committed`. */
   | { readonly kind: 'commit' }
   /** Drop what was prepared. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from './config/schema.ts'
+import type { TargetSeed } from './data-plane/target-directory.ts'
 import type { Logger } from './ports/runtime.ts'
 import type { TlsMaterial } from './ports/tls.ts'
 import type { Store } from './stores/store.ts'
@@ -15,9 +16,11 @@ export interface Threads {
    * First half of a reload: every thread makes ready for the configuration and goes on with the old
    * one. Resolves to what one of them objects to; then nothing has changed.
    */
-  prepare(config: Config, names: MetricNames): Promise<string | undefined>
+  prepare(config: Config, names: MetricNames, targets: TargetSeed): Promise<string | undefined>
   /** Second half: resolves when every thread, and every one started from now on, works by it. */
   commit(): Promise<void>
+  /** Tells every thread, and those started from now on, of new addresses of targets. */
+  setTargets(targets: TargetSeed): void
   /** Drops what was prepared. */
   abandon(): void
   /** Every thread, and every one started from now on, serves these certificates. */
@@ -60,7 +63,7 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
   const threads: Thread[] = []
   let start = options.start
   let version = 0
-  let prepared: { readonly config: Config; readonly names: MetricNames } | undefined
+  let prepared: Pick<ThreadStart, 'config' | 'names' | 'targets'> | undefined
   let isClosing = false
 
   /** Resolves when the thread listens; rejects when it cannot, or died before. */
@@ -134,8 +137,8 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
   async function catchUp(thread: Thread): Promise<void> {
     while (thread.version !== version) {
       const target = version
-      const { config, names } = start
-      await ask(thread, { kind: 'prepare', config, names })
+      const { config, names, targets } = start
+      await ask(thread, { kind: 'prepare', config, names, targets })
       await ask(thread, { kind: 'commit' })
       thread.version = target
     }
@@ -158,11 +161,11 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     count: () => listening().length,
     workers: () => threads.map((thread) => thread.worker),
 
-    async prepare(config, names) {
-      const message: ToThread = { kind: 'prepare', config, names }
+    async prepare(config, names, targets) {
+      const message: ToThread = { kind: 'prepare', config, names, targets }
       const answers = await Promise.all(listening().map((thread) => ask(thread, message)))
       const problem = answers.find((answer) => answer !== undefined)
-      prepared = problem === undefined ? { config, names } : undefined
+      prepared = problem === undefined ? { config, names, targets } : undefined
       return problem
     },
 
@@ -178,6 +181,11 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
           thread.version = target
         }),
       )
+    },
+
+    setTargets(targets) {
+      start = { ...start, targets }
+      for (const { worker } of threads) worker.postMessage({ kind: 'targets', targets } satisfies ToThread)
     },
 
     abandon() {

@@ -12,6 +12,7 @@ import type { Plan } from './data-plane/exchange.ts'
 import { openFront } from './data-plane/front/open-front.ts'
 import { createPipeline } from './data-plane/pipeline.ts'
 import { compileRoutes } from './data-plane/route-table.ts'
+import type { TargetSeed } from './data-plane/target-directory.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
 import { errorText } from './domain/errors.ts'
 import type { TlsMaterial } from './ports/tls.ts'
@@ -50,7 +51,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   let accessLog = openLog(config)
   let { tls } = start
   let front: Front | undefined
-  let plan = compilePlan(config)
+  let plan = compilePlan(config, start.targets)
   /** What a reload has made ready. */
   let next: Prepared | undefined
   const recorder = createRecorder({
@@ -83,6 +84,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
         return abandon()
       case 'tls':
         return replaceTls(message.material)
+      case 'targets':
+        return plan.upstreams.replaceTargets(message.targets)
       case 'close':
         return void close(message.graceMs)
       default:
@@ -112,10 +115,10 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   if (front !== undefined) post({ kind: 'listening', port: front.address.port })
 
   /** Gives what is wrong with the new configuration. */
-  function prepare({ config, names }: Extract<ToThread, { kind: 'prepare' }>): string | undefined {
+  function prepare({ config, names, targets }: Extract<ToThread, { kind: 'prepare' }>): string | undefined {
     abandon()
     try {
-      const plan = compilePlan(config)
+      const plan = compilePlan(config, targets)
       next = { config, plan, names, accessLog: openLog(config) }
       return undefined
     } catch (error) {
@@ -173,11 +176,11 @@ function openLog(config: Config): AccessLog | undefined {
   }
 }
 
-function compilePlan(config: Config): Plan {
+function compilePlan(config: Config, targets: TargetSeed): Plan {
   const { trusted_proxies, max_headers, max_target_bytes, tracing } = config.gateway
   return {
     routes: compileRoutes(config),
-    upstreams: createUpstreams(config, chooseEngines(config).upstream),
+    upstreams: createUpstreams(config, chooseEngines(config).upstream, targets),
     trustedProxies: compileRanges(trusted_proxies),
     headLimits: { headersMax: max_headers, targetBytesMax: max_target_bytes },
     createTraceparent: tracing.create

@@ -33,6 +33,69 @@ const upstreamTimeoutsSchema = z.strictObject({
   idle: durationField().prefault('60s').describe(IDLE_TEXT),
 })
 
+const percentField = () => z.int().min(0).max(100)
+
+const ejectionSchema = z.strictObject({
+  failures: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(5)
+    .describe(
+      'Failures in a row (no connection, reset, timeout, invalid answer) after which a target is ejected. 0: never.',
+    ),
+  backoff: durationField({ min: 1 })
+    .prefault('5s')
+    .describe('For how long, the first time. Each further time in a row doubles it.'),
+  backoff_max: durationField({ min: 1 }).prefault('5m').describe('The longest time.'),
+  max_percent: percentField()
+    .default(50)
+    .describe('Most of the targets that may be ejected at the same time, in percent. Never the last one.'),
+  count_5xx: z
+    .boolean()
+    .default(false)
+    .describe('Whether answers with a status of 500 or more are failures.'),
+})
+
+const retriesSchema = z.strictObject({
+  max: z
+    .int()
+    .min(0)
+    .max(10)
+    .default(2)
+    .describe(
+      'How often a GET, HEAD or OPTIONS without body is sent again after it was sent and no answer came. Requests of which nothing was sent go to the next target in any case.',
+    ),
+  budget_percent: percentField()
+    .default(20)
+    .describe(
+      'Most of such repeats, in percent of the requests of the last 10 to 20 s, per data-plane thread.',
+    ),
+  budget_min: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(10)
+    .describe('As many repeats are allowed in that time in any case, per data-plane thread.'),
+})
+
+const circuitSchema = z.strictObject({
+  failures: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(50)
+    .describe(
+      'Requests that failed on all attempts, within 10 s on one data-plane thread, after which the circuit may open. 0: never.',
+    ),
+  percent: percentField()
+    .default(75)
+    .describe('It opens if they are this share of all requests of that time.'),
+  open_for: durationField({ min: 1 })
+    .prefault('5s')
+    .describe('How long it stays open, until one request at a time shows whether the upstream is back.'),
+})
+
 export const upstreamSchema = z
   .strictObject({
     targets: z
@@ -48,6 +111,13 @@ export const upstreamSchema = z
       .default('round_robin')
       .describe('How a target is picked: in turns, or the one with the fewest requests in flight.'),
     health_check: notYet('Active checks of the targets: {path, interval, timeout}.'),
+    ejection: ejectionSchema
+      .prefault({})
+      .describe('When a target whose requests fail is left out for a while.'),
+    retries: retriesSchema.prefault({}).describe('How often safe requests that failed are sent again.'),
+    circuit: circuitSchema
+      .prefault({})
+      .describe('When an upstream that fails as a whole is spared: 503 at once instead of further attempts.'),
     max_connections: z
       .int()
       .min(1)

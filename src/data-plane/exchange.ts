@@ -89,7 +89,10 @@ export class ExchangeState implements FinishedExchange {
   /** The upstream's half, while there is one. */
   stream: UpstreamStream | undefined = undefined
   tunnel: TunnelStream | undefined = undefined
-  hasRetried = false
+  /** How often it was sent again after it had been sent. */
+  repeats = 0
+  /** A 1xx was passed on. */
+  hasInformed = false
   hasBodyStarted = false
   isAnswerBegun = false
   isOver = false

@@ -2,17 +2,12 @@ import type { UpstreamFailure, UpstreamRequest } from '../ports/transport.ts'
 import type { Exchange } from './exchange.ts'
 import { buildForwardTarget } from './forward-target.ts'
 import { buildUpstreamHeaders } from './headers.ts'
+import { noteFailure, noteLoss } from './outcomes.ts'
+import { pickTarget, toRetryAfterSeconds } from './pick-target.ts'
 import { cut, refuse } from './relay.ts'
 import type { RequestHead } from './request-check.ts'
+import { findRetry } from './retry.ts'
 import type { Route } from './route.ts'
-import { pickTarget } from './upstream-pool.ts'
-
-/**
- * Methods that may be sent a second time though the first may have been carried out: the safe ones.
- * PUT and DELETE may be repeated by those who know what they mean (RFC 9110 section 9.2.2), but
- * somebody else's change in between would be undone.
- */
-const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 const WARN_INTERVAL_MS = 1000
 
@@ -24,17 +19,23 @@ export function forward(exchange: Exchange): void {
     refuse(exchange, 'body_too_large')
     return
   }
-  exchange.upstream ??= plan.upstreams.find(route.upstream)
-  const { upstream } = exchange
-  const picked = upstream === undefined ? undefined : pickTarget(upstream, exchange.tried)
-  if (upstream === undefined || picked === undefined) {
+  const upstream = plan.upstreams.find(route.upstream)
+  const { clock } = exchange.deps
+  if (upstream === undefined) {
     refuse(exchange, 'no_upstream', { retryAfter: '1' })
     return
   }
-  if (exchange.forwardedAt === 0) {
-    exchange.forwardedAt = performance.now()
-    if (!exchange.isTraceOfClient) exchange.traceparent = plan.createTraceparent?.() ?? ''
+  exchange.upstream = upstream
+  const isSpared = !upstream.circuit.isUp && !upstream.circuit.mayTry(clock.bucketMs())
+  const picked = isSpared ? undefined : pickTarget(upstream, exchange.tried, clock)
+  if (picked === undefined) {
+    if (isSpared) upstream.traffic.failures = 0
+    refuse(exchange, 'no_upstream', { retryAfter: toRetryAfterSeconds(upstream, clock.bucketMs()) })
+    return
   }
+  exchange.forwardedAt = performance.now()
+  upstream.traffic.countRequest(exchange.forwardedAt)
+  if (!exchange.isTraceOfClient) exchange.traceparent = plan.createTraceparent?.() ?? ''
   exchange.upstreamName = upstream.name
   exchange.upstreamId = upstream.id
   exchange.target = picked
@@ -81,16 +82,12 @@ function toUpstreamRequest(
     connectMs: route.timeouts.connectMs,
     responseMs: route.timeouts.responseMs,
     idleMs: route.timeouts.idleMs,
-    needsFresh: exchange.hasRetried,
+    needsFresh: exchange.repeats > 0,
   }
 }
 
-/**
- * A request is sent a second time only if nothing of it went out, or if it is safe, has no body, and
- * the reused connection was dead before any byte of an answer; the latter once.
- */
+/** An attempt has failed: another one, if that is right, else the end. */
 export function handleFailure(exchange: Exchange, failure: UpstreamFailure): void {
-  const { upstream, target, route, head } = exchange
   exchange.leaveUpstream()
   warn(exchange, failure)
   if (exchange.isOver) return
@@ -98,24 +95,29 @@ export function handleFailure(exchange: Exchange, failure: UpstreamFailure): voi
     cut(exchange)
     return
   }
-  if (failure.isUnsent && !exchange.hasBodyStarted && upstream !== undefined && target !== undefined) {
-    exchange.tried = [...exchange.tried, target]
-    if (exchange.tried.length < upstream.targets.length) {
-      forward(exchange)
-      return
-    }
-  } else if (failure.isStale && route !== undefined && head !== undefined && mayRepeat(exchange, head)) {
-    exchange.hasRetried = true
-    send(exchange, route, head)
-    return
-  }
+  noteFailure(exchange, failure)
+  if (tryAgain(exchange, failure)) return
+  noteLoss(exchange, failure)
   if (failure.kind === 'overloaded') refuse(exchange, 'no_upstream', { retryAfter: '1' })
   else refuse(exchange, failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable')
 }
 
-function mayRepeat(exchange: Exchange, head: RequestHead): boolean {
-  const hasBody = head.isChunked || head.contentLength > 0
-  return !exchange.hasRetried && !hasBody && SAFE_METHODS.has(head.method)
+/** Whether there was reason for another attempt, and a target for it. */
+function tryAgain(exchange: Exchange, failure: UpstreamFailure): boolean {
+  const { upstream, target, route, head, deps } = exchange
+  const retry = findRetry(exchange, failure)
+  if (retry === undefined) return false
+  if (upstream === undefined || target === undefined || route === undefined || head === undefined)
+    return false
+  if (retry !== 'same') {
+    exchange.tried = [...exchange.tried, target]
+    const next = pickTarget(upstream, exchange.tried, deps.clock)
+    if (next === undefined) return false
+    exchange.target = next
+  }
+  if (retry !== 'move') exchange.repeats++
+  send(exchange, route, head)
+  return true
 }
 
 function warn(exchange: Exchange, failure: UpstreamFailure): void {

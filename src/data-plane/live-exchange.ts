@@ -7,6 +7,7 @@ import type {
 } from '../ports/transport.ts'
 import { ExchangeState } from './exchange.ts'
 import { handleFailure } from './forward.ts'
+import { noteAnswer } from './outcomes.ts'
 import * as relay from './relay.ts'
 
 /** An exchange with its ears: what happens on either side arrives here and is handed on. */
@@ -59,10 +60,12 @@ export class LiveExchange extends ExchangeState implements ClientHandler, Upstre
   }
 
   onInformation(status: number, fields: RawFields): void {
+    this.hasInformed = true
     relay.passInformation(this, status, fields)
   }
 
   onAnswerHead(status: number, fields: RawFields): void {
+    noteAnswer(this, status)
     relay.beginAnswer(this, status, fields)
   }
 
@@ -81,6 +84,7 @@ export class LiveExchange extends ExchangeState implements ClientHandler, Upstre
   }
 
   onSwitch(fields: RawFields): string[] {
+    noteAnswer(this, 101)
     return relay.beginTunnel(this, fields)
   }
 

@@ -2,14 +2,43 @@ import { readFileSync } from 'node:fs'
 import type { Config } from '../config/schema.ts'
 import type { Target } from '../ports/transport.ts'
 import type { Engine } from './engines.ts'
-import { parseOrigin } from './upstream/origin.ts'
+import { type Backoff, HealthCell } from './health-cell.ts'
+import type { Endpoint, TargetSeed } from './target-directory.ts'
+import { type RetryRule, Traffic } from './traffic.ts'
+import { type Origin, parseOrigin } from './upstream/origin.ts'
 import { createRawUpstreamDeps } from './upstream/raw-http1.ts'
 import { createTarget } from './upstream/target.ts'
 
+type UpstreamConfig = Config['upstreams'][string]
+
+/** One address of a target. */
 export interface PooledTarget {
   readonly target: Target
+  readonly health: HealthCell
+  /** Of the target, in the configuration. */
+  readonly position: number
+  readonly address: string
   /** Requests that this thread has with it. */
   inFlight: number
+  /** More of them wait for a connection. */
+  readonly inFlightMax: number
+}
+
+export interface EjectionRule {
+  /** In a row; 0 never ejects. */
+  readonly failures: number
+  readonly backoff: Backoff
+  /** Most of the addresses, in percent, that may be out at the same time. */
+  readonly percentMax: number
+  readonly counts5xx: boolean
+}
+
+export interface CircuitRule {
+  /** Of one thread within one window; 0 never opens. */
+  readonly failures: number
+  /** Of all requests of the window, at least. */
+  readonly percent: number
+  readonly backoff: Backoff
 }
 
 export interface Upstream {
@@ -17,7 +46,13 @@ export interface Upstream {
   readonly id: number
   readonly name: string
   readonly balance: 'round_robin' | 'least_requests'
-  readonly targets: readonly PooledTarget[]
+  /** All addresses of all targets. Replaced as a whole when the addresses of a name change. */
+  targets: readonly PooledTarget[]
+  readonly ejection: EjectionRule
+  readonly retryRule: RetryRule
+  readonly circuitRule: CircuitRule
+  readonly circuit: HealthCell
+  readonly traffic: Traffic
   /** Where the next search starts. */
   turn: number
   /** When a failure was last logged; one line a second is enough. */
@@ -26,60 +61,98 @@ export interface Upstream {
 
 export interface Upstreams {
   find(name: string): Upstream | undefined
+  /** Takes over new addresses; what runs with the old ones may finish. */
+  replaceTargets(seed: TargetSeed): void
   /** Lets running requests finish; resolves when no connection is left. */
   close(): Promise<void>
 }
 
+/** Nothing where the endpoint is of another configuration. */
+type OpenTarget = (endpoint: Endpoint) => PooledTarget[]
+
 /** Opens no connection yet. Throws where a CA file cannot be read. */
-export function createUpstreams(config: Config, engine: Engine): Upstreams {
+export function createUpstreams(config: Config, engine: Engine, seed: TargetSeed): Upstreams {
   const raw = engine === 'raw' ? createRawUpstreamDeps() : undefined
-  const byName = new Map<string, Upstream>()
+  const byName = new Map<string, { readonly upstream: Upstream; readonly open: OpenTarget }>()
   for (const [id, [name, entry]] of Object.entries(config.upstreams).entries()) {
-    const ca = entry.tls.ca === undefined ? undefined : readFileSync(entry.tls.ca, 'utf8')
+    const origins = readOrigins(entry)
     const connectMsMax = findConnectMsMax(config, name)
-    const targets = entry.targets.map((url) => ({
-      target: createTarget({
-        origin: parseOrigin(url, { ca, servername: entry.tls.servername }),
-        connectionsMax: entry.max_connections,
-        connectMsMax,
-        raw,
-      }),
-      inFlight: 0,
-    }))
-    byName.set(name, {
+    const open: OpenTarget = ({ position, url, address, slot }) => {
+      const origin = origins[position]
+      if (origin?.url !== url) return []
+      const connectionsMax = entry.max_connections
+      const target = createTarget({ origin: { ...origin, address }, connectionsMax, connectMsMax, raw })
+      const health = new HealthCell(seed.memory, slot)
+      return [{ target, health, position, address, inFlight: 0, inFlightMax: connectionsMax }]
+    }
+    const places = seed.upstreams.get(name)
+    if (places === undefined) throw new Error(`no targets are known of upstream ${name}`)
+    const upstream: Upstream = {
       id,
       name,
       balance: entry.balance,
-      targets,
+      targets: places.endpoints.flatMap(open),
+      ...compileRules(entry),
+      circuit: new HealthCell(seed.memory, places.slot),
+      traffic: new Traffic(),
       turn: 0,
       warnedAtMs: Number.NEGATIVE_INFINITY,
-    })
+    }
+    byName.set(name, { upstream, open })
   }
   return {
-    find: (name) => byName.get(name),
+    find: (name) => byName.get(name)?.upstream,
+
+    replaceTargets({ upstreams }) {
+      for (const [name, { upstream, open }] of byName) {
+        const { targets } = upstream
+        const places = upstreams.get(name)
+        if (places === undefined) continue
+        upstream.targets = mergeTargets(targets, places.endpoints, open)
+        for (const target of targets) if (!upstream.targets.includes(target)) void target.target.close()
+      }
+    },
+
     close: async () => {
-      const targets = [...byName.values()].flatMap((upstream) => upstream.targets)
+      const targets = [...byName.values()].flatMap(({ upstream }) => upstream.targets)
       await Promise.all(targets.map(({ target }) => target.close()))
     },
   }
 }
 
-/**
- * The target whose turn it is, or the one with the fewest requests in flight, but none of those
- * tried before. `undefined` when all were tried.
- */
-export function pickTarget(upstream: Upstream, tried: readonly PooledTarget[]): PooledTarget | undefined {
-  const { targets, balance } = upstream
-  const start = upstream.turn
-  upstream.turn = (start + 1) % targets.length
-  let best: PooledTarget | undefined
-  for (let i = 0; i < targets.length; i++) {
-    const candidate = targets[(start + i) % targets.length]
-    if (candidate === undefined || tried.includes(candidate)) continue
-    if (balance === 'round_robin') return candidate
-    if (best === undefined || candidate.inFlight < best.inFlight) best = candidate
+/** What is there already stays, with its connections. */
+function mergeTargets(
+  targets: readonly PooledTarget[],
+  endpoints: readonly Endpoint[],
+  open: OpenTarget,
+): PooledTarget[] {
+  const known = new Map(targets.map((target) => [`${target.position} ${target.address}`, target]))
+  return endpoints.flatMap(
+    (endpoint) => known.get(`${endpoint.position} ${endpoint.address}`) ?? open(endpoint),
+  )
+}
+
+/** By position. Throws where a CA file cannot be read. */
+function readOrigins({ targets, tls }: UpstreamConfig): Origin[] {
+  const ca = tls.ca === undefined ? undefined : readFileSync(tls.ca, 'utf8')
+  return targets.map((url) => parseOrigin(url, { ca, servername: tls.servername }))
+}
+
+function compileRules({ ejection, retries, circuit }: UpstreamConfig) {
+  return {
+    ejection: {
+      failures: ejection.failures,
+      backoff: { ms: ejection.backoff, msMax: Math.max(ejection.backoff, ejection.backoff_max) },
+      percentMax: ejection.max_percent,
+      counts5xx: ejection.count_5xx,
+    },
+    retryRule: { max: retries.max, percent: retries.budget_percent, min: retries.budget_min },
+    circuitRule: {
+      failures: circuit.failures,
+      percent: circuit.percent,
+      backoff: { ms: circuit.open_for, msMax: circuit.open_for },
+    },
   }
-  return best
 }
 
 function findConnectMsMax(config: Config, name: string): number {

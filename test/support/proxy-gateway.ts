@@ -1,12 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { CheckKey } from '../../src/app/check-key.ts'
-import { configSchema } from '../../src/config/schema.ts'
+import { type Config, configSchema } from '../../src/config/schema.ts'
 import { compileRanges } from '../../src/data-plane/address-ranges.ts'
 import type { Engine, Engines } from '../../src/data-plane/engines.ts'
 import type { Plan } from '../../src/data-plane/exchange.ts'
 import { openFront } from '../../src/data-plane/front/open-front.ts'
 import { createPipeline } from '../../src/data-plane/pipeline.ts'
 import { compileRoutes } from '../../src/data-plane/route-table.ts'
+import { createTargetDirectory } from '../../src/data-plane/target-directory.ts'
 import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
 import type { FinishedExchange, Logger } from '../../src/ports/runtime.ts'
 import { createTlsMaterial } from './test-tls.ts'
@@ -122,10 +123,15 @@ function createPlan(settings: GatewaySettings, engine: Engine): Plan {
   const config = parseConfig(settings)
   return {
     routes: compileRoutes(config),
-    upstreams: createUpstreams(config, engine),
+    upstreams: createUpstreams(config, engine, listTargets(config)),
     trustedProxies: compileRanges(config.gateway.trusted_proxies),
     headLimits: { headersMax: config.gateway.max_headers, targetBytesMax: config.gateway.max_target_bytes },
   }
+}
+
+/** Each plan has health of its own; targets are named by their addresses. */
+function listTargets(config: Config) {
+  return createTargetDirectory().list(config, (hostname) => [hostname])
 }
 
 /** The pipeline may reuse the object. */

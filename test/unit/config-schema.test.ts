@@ -185,6 +185,9 @@ describe('defaults', () => {
       targets: ['http://127.0.0.1:9000'],
       timeouts: { connect: 5000, response: 15_000, idle: 60_000 },
       balance: 'round_robin',
+      ejection: { failures: 5, backoff: 5000, backoff_max: 300_000, max_percent: 50, count_5xx: false },
+      retries: { max: 2, budget_percent: 20, budget_min: 10 },
+      circuit: { failures: 50, percent: 75, open_for: 5000 },
       max_connections: 256,
       tls: {},
     })

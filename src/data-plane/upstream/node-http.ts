@@ -41,7 +41,7 @@ export function createChunkedAgent(origin: Origin, connectionsMax: number): Chun
 /** What a request to this origin needs beside its own head. */
 function toConnectOptions(origin: Origin) {
   return {
-    host: origin.hostname,
+    host: origin.address,
     port: origin.port,
     ...(origin.isTls ? { servername: origin.servername } : {}),
     ...(origin.ca === undefined ? {} : { ca: origin.ca }),

@@ -7,6 +7,8 @@ export interface Origin {
   readonly isTls: boolean
   /** Without brackets. */
   readonly hostname: string
+  /** What is connected to: one of the addresses of the host, or its name where none is known. */
+  readonly address: string
   readonly port: number
   /** As in a Host field. */
   readonly authority: string
@@ -27,6 +29,7 @@ export function parseOrigin(
     url: parsed.origin,
     isTls,
     hostname,
+    address: hostname,
     port: parsed.port === '' ? (isTls ? 443 : 80) : Number(parsed.port),
     authority: parsed.host,
     servername: tls.servername ?? (isIP(hostname) === 0 ? hostname : ''),

@@ -102,7 +102,7 @@ export class RawSocket implements Timed {
 
   #connectPlain({ origin, readBuffer }: RawSocketDeps): Socket {
     return connectPlain({
-      host: origin.hostname,
+      host: origin.address,
       port: origin.port,
       noDelay: true,
       onread: {
@@ -117,7 +117,7 @@ export class RawSocket implements Timed {
 
   #connectTls({ origin }: RawSocketDeps): Socket {
     const socket = connectTls({
-      host: origin.hostname,
+      host: origin.address,
       port: origin.port,
       servername: origin.servername,
       ALPNProtocols: ['http/1.1'],

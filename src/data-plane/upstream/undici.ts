@@ -46,7 +46,7 @@ class Slot {
       maxHeaderSize: ANSWER_HEAD_BYTES_MAX,
       // The servername of the dispatch options only keeps undici from taking the client's Host for it.
       connect: (options, callback) =>
-        connect({ ...options, servername: origin.servername }, (...outcome) => {
+        connect({ ...options, hostname: origin.address, servername: origin.servername }, (...outcome) => {
           outcome[1]?.on('error', () => {
             this.hasFailed = true
           })

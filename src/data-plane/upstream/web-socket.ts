@@ -136,10 +136,10 @@ class Tunnel implements TunnelStream {
       httpVersion: '1.1',
       httpVersionMajor: 1,
     }
-    const { servername, ca, hostname, port, isTls } = this.#origin
+    const { servername, ca, address, port, isTls } = this.#origin
     proxy.ws(description as unknown as IncomingMessage, socket as Socket, head, {
       target: {
-        ...{ protocol: isTls ? 'https:' : 'http:', host: hostname, hostname, port },
+        ...{ protocol: isTls ? 'https:' : 'http:', host: address, hostname: address, port },
         ...(ca === undefined ? {} : { ca }),
       },
       ssl: isTls ? { servername } : {},
