@@ -24,7 +24,7 @@ const PATH_BYTES_MAX = 2048
 const FIELD_BYTES_MAX = 256
 
 interface Chunk {
-  readonly text: string
+  readonly bytes: Buffer
   readonly lines: number
 }
 
@@ -37,7 +37,10 @@ export function openAccessLog(output: string): AccessLog {
   const chunkBytesMax = toFile ? FILE_CHUNK_BYTES : PIPE_CHUNK_BYTES
   const queue: Chunk[] = []
   const fd = toFile ? openFile(output) : openWithoutBlocking(1)
-  let text = ''
+  const formatTime = createTimeFormat()
+  /** Lines are put here as they come, for a long text made of small ones is dear to take apart. */
+  let room = Buffer.allocUnsafeSlow(chunkBytesMax)
+  let length = 0
   let lines = 0
   let queuedBytes = 0
   let dropped = 0
@@ -48,22 +51,24 @@ export function openAccessLog(output: string): AccessLog {
   return { write, close, linesDropped: () => dropped }
 
   function write(exchange: FinishedExchange): void {
-    const line = formatLine(exchange)
-    if (text.length + line.length > chunkBytesMax) enqueue()
+    const line = formatLine(exchange, formatTime(exchange.startMs))
+    if (length + line.length > chunkBytesMax) enqueue()
     if (closed || queuedBytes + line.length > PENDING_BYTES_MAX) {
       dropped += 1
       return
     }
-    text += line
+    room.write(line, length, 'latin1')
+    length += line.length
     lines += 1
     if (timer === undefined) timer = setTimeout(flush, FLUSH_AFTER_MS).unref()
   }
 
   function enqueue(): void {
     if (lines === 0) return
-    queue.push({ text, lines })
-    queuedBytes += text.length
-    text = ''
+    queue.push({ bytes: room.subarray(0, length), lines })
+    queuedBytes += length
+    room = Buffer.allocUnsafeSlow(chunkBytesMax)
+    length = 0
     lines = 0
     writeNext()
   }
@@ -80,8 +85,7 @@ export function openAccessLog(output: string): AccessLog {
     const chunk = queue[0]
     if (chunk === undefined) return
     writing = true
-    const bytes = Buffer.from(chunk.text, 'latin1')
-    fs.write(fd, bytes, 0, bytes.length, null, (error, written) => {
+    fs.write(fd, chunk.bytes, 0, chunk.bytes.length, null, (error, written) => {
       writing = false
       if (closed) return closeDescriptor(fd)
       if (error?.code === 'EAGAIN') return retryLater()
@@ -97,20 +101,20 @@ export function openAccessLog(output: string): AccessLog {
 
   /** `written` is undefined when the write failed; the chunk is lost then. */
   function settle(chunk: Chunk, written: number | undefined): void {
-    if (written !== undefined && written < chunk.text.length) {
-      queue[0] = { text: chunk.text.slice(written), lines: chunk.lines }
+    if (written !== undefined && written < chunk.bytes.length) {
+      queue[0] = { bytes: chunk.bytes.subarray(written), lines: chunk.lines }
       queuedBytes -= written
       return
     }
     queue.shift()
-    queuedBytes -= chunk.text.length
+    queuedBytes -= chunk.bytes.length
     if (written === undefined) dropped += chunk.lines
   }
 
   function close(): void {
     clearTimeout(timer)
-    if (lines > 0) queue.push({ text, lines })
-    text = ''
+    if (lines > 0) queue.push({ bytes: room.subarray(0, length), lines })
+    length = 0
     lines = 0
     // The system finishes a write that is under way; its chunk is not ours any more.
     for (const chunk of writing ? queue.slice(1) : queue) writeAtOnce(chunk)
@@ -121,7 +125,7 @@ export function openAccessLog(output: string): AccessLog {
 
   function writeAtOnce(chunk: Chunk): void {
     try {
-      fs.writeSync(fd, chunk.text, null, 'latin1')
+      fs.writeSync(fd, chunk.bytes)
     } catch {
       dropped += chunk.lines
     }
@@ -138,11 +142,11 @@ function openFile(file: string): number {
 }
 
 /** ASCII only, so that its length is its number of bytes. */
-function formatLine(exchange: FinishedExchange): string {
+function formatLine(exchange: FinishedExchange, time: string): string {
   const queryAt = exchange.path.indexOf('?')
   const path = queryAt === -1 ? exchange.path : exchange.path.slice(0, queryAt)
   return (
-    `{"time":"${formatTime(exchange.startMs)}","level":"info","msg":"request"` +
+    `{"time":"${time}","level":"info","msg":"request"` +
     `,"request_id":${quote(exchange.requestId, FIELD_BYTES_MAX)}` +
     `,"trace_id":"${exchange.traceparent === undefined ? '' : toTraceId(exchange.traceparent)}"` +
     `,"client":${quote(exchange.remoteAddress, FIELD_BYTES_MAX)}` +
@@ -160,12 +164,31 @@ function formatLine(exchange: FinishedExchange): string {
   )
 }
 
-function formatTime(ms: number): string {
-  return Number.isFinite(ms) ? new Date(ms).toISOString() : ''
+/** ISO 8601 in UTC; most lines begin in the second of the one before. */
+function createTimeFormat(): (ms: number) => string {
+  let secondMs = Number.NaN
+  let prefix = ''
+  return (ms) => {
+    if (!Number.isFinite(ms)) return ''
+    const sinceMs = Math.floor(ms) - secondMs
+    if (sinceMs >= 0 && sinceMs < 1000) return `${prefix}${toThousandths(sinceMs)}Z`
+    secondMs = Math.floor(ms / 1000) * 1000
+    prefix = new Date(secondMs).toISOString().slice(0, -4)
+    return `${prefix}${toThousandths(Math.floor(ms) - secondMs)}Z`
+  }
 }
 
+/** With three digits behind the point. */
 function formatMs(ms: number): string {
-  return Number.isFinite(ms) ? String(Math.round(ms * 1000) / 1000) : 'null'
+  if (!Number.isFinite(ms)) return 'null'
+  const us = Math.round(ms * 1000)
+  return us < 0 ? '0.000' : `${Math.floor(us / 1000)}.${toThousandths(us % 1000)}`
+}
+
+const THOUSANDTHS: readonly string[] = Array.from({ length: 1000 }, (_, n) => String(n).padStart(3, '0'))
+
+function toThousandths(n: number): string {
+  return THOUSANDTHS[n] ?? '000'
 }
 
 /** A JSON string of at most `bytesMax` and two bytes; what is cut off leaves `...`. */
