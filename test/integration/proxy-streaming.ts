@@ -150,6 +150,33 @@ export function describeStreaming(name: string, proxy: ProxyUnderTest): void {
       }
     })
 
+    it('gives each of many clients that stall in turns its own bytes and no others', async () => {
+      const size = 3 * MIB
+      const upstream = await bench.upstream(
+        startStreamingUpstream((request, answer) => {
+          answer.writeHead(200, { 'Content-Length': size })
+          answer.end(Buffer.alloc(size, request.url?.slice(1)))
+        }),
+      )
+      const gateway = await bench.gateway({ upstream: upstream.url })
+      const marks = [...'abcdefgh']
+      const clients = marks.map((mark) => {
+        const client = bench.client(gateway)
+        client.send(`GET /${mark} HTTP/1.1`, 'Host: a')
+        return client
+      })
+      // Every one of them stops with its socket full, and goes on while others stand still.
+      const stalling = setInterval(() => {
+        for (const { socket } of clients) socket.isPaused() ? socket.resume() : socket.pause()
+      }, 5)
+      for (const [index, client] of clients.entries()) {
+        if (index % 2 === 0) client.socket.pause()
+        const { body } = await client.readAnswer()
+        expect(body.equals(Buffer.alloc(size, marks[index]))).toBe(true)
+      }
+      clearInterval(stalling)
+    })
+
     it('aborts the upstream request when the client leaves, before the answer and in its middle', async () => {
       const upstream = await bench.upstream(
         startStreamingUpstream((request, answer) => {

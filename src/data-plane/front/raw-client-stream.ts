@@ -24,6 +24,8 @@ const RATE_GRACE_MS = 10_000
 
 /** Up to this size, what is to be sent is gathered as text, which is the cheapest to write. */
 const TEXT_LENGTH_MAX = 16 * 1024
+/** From this size on, a body that is there as a whole is cheaper to copy than to make text of. */
+const WHOLE_LENGTH_MIN = 256
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n'
 const NO_BODY = BodyReader.ofLength(0)
 
@@ -152,7 +154,8 @@ export class RawClientStream implements ClientStream {
         return true
       }
     }
-    if (this.#text.length + chunk.length > TEXT_LENGTH_MAX) return this.#writeLarge(chunk)
+    const isWhole = this.#framing === 'length' && this.#bytesLeft === 0 && chunk.length >= WHOLE_LENGTH_MIN
+    if (isWhole || this.#text.length + chunk.length > TEXT_LENGTH_MAX) return this.#writeBytes(chunk)
     this.#text += this.#toChunkText(chunk)
     this.#hold()
     return !this.#isBlocked
@@ -314,10 +317,10 @@ export class RawClientStream implements ClientStream {
   }
 
   /** Copies the chunk, which is lent, behind the text that waits, and writes both at once. */
-  #writeLarge(chunk: Uint8Array): boolean {
+  #writeBytes(chunk: Uint8Array): boolean {
     const isChunked = this.#framing === 'chunked'
     const before = isChunked ? `${this.#text}${chunk.length.toString(16)}\r\n` : this.#text
-    const bytes = Buffer.allocUnsafeSlow(before.length + chunk.length + (isChunked ? 2 : 0))
+    const bytes = this.#state.room.take(before.length + chunk.length + (isChunked ? 2 : 0))
     bytes.write(before, 'latin1')
     bytes.set(chunk, before.length)
     if (isChunked) bytes.write('\r\n', bytes.length - 2, 'latin1')

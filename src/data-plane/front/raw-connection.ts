@@ -44,7 +44,8 @@ export class RawConnection implements Timed, RawStreamOwner {
   // Streams call these.
 
   write(data: string | Buffer): boolean {
-    return typeof data === 'string' ? this.#socket.write(data, 'latin1') : this.#socket.write(data)
+    if (typeof data === 'string') return this.#socket.write(data, 'latin1')
+    return this.#state.room.write(this.#socket, data)
   }
 
   arm(limitMs: number): void {

@@ -3,6 +3,7 @@ import { createServer as createTlsServer, Server as TlsServer } from 'node:tls'
 import type { TlsMaterial } from '../../ports/tls.ts'
 import type { Front } from '../../ports/transport.ts'
 import { RequestParser } from '../http1/request-parser.ts'
+import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -40,6 +41,7 @@ class RawFront implements Front {
         targetBytesMax: headLimits.targetBytesMax,
       }),
       timers: new TimerWheel(),
+      room: new WriteRoom(),
       protocol: tls === undefined ? 'http' : 'https',
       headersMs: options.headersTimeoutMs,
       idleMs: options.idleTimeoutMs,

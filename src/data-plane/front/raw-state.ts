@@ -3,6 +3,7 @@ import type { ClientFault, FrontHandler, WholeAnswer } from '../../ports/transpo
 import { assertLines, encodeFields } from '../http1/encode.ts'
 import { TARGET_TOO_LONG, TOO_LARGE, TOO_MANY_FIELDS } from '../http1/field-section.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
+import type { WriteRoom } from '../http1/write-room.ts'
 import type { HeadLimits } from '../request-check.ts'
 import type { TimerWheel } from '../timer-wheel.ts'
 
@@ -33,6 +34,7 @@ export interface RawFrontState {
   readonly parser: RequestParser
   readonly headLimits: HeadLimits
   readonly timers: TimerWheel
+  readonly room: WriteRoom
   readonly protocol: 'http' | 'https'
   readonly headersMs: number
   readonly idleMs: number

@@ -7,6 +7,7 @@ import type {
   UpstreamStream,
 } from '../../ports/transport.ts'
 import { ResponseParser } from '../http1/response-parser.ts'
+import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import { ANSWER_HEAD_BYTES_MAX } from './failures.ts'
 import type { Origin } from './origin.ts'
@@ -22,6 +23,7 @@ export interface RawUpstreamDeps {
   readonly timers: TimerWheel
   readonly parser: ResponseParser
   readonly readBuffer: Buffer
+  readonly room: WriteRoom
 }
 
 export function createRawUpstreamDeps(): RawUpstreamDeps {
@@ -29,6 +31,7 @@ export function createRawUpstreamDeps(): RawUpstreamDeps {
     timers: new TimerWheel(),
     parser: new ResponseParser({ headBytesMax: ANSWER_HEAD_BYTES_MAX, fieldsMax: ANSWER_FIELDS_MAX }),
     readBuffer: createReadBuffer(),
+    room: new WriteRoom(),
   }
 }
 
@@ -37,9 +40,9 @@ export class RawTarget implements Target {
   readonly host: string
   readonly #deps: RawCallDeps
 
-  constructor(origin: Origin, connectionsMax: number, { timers, parser, readBuffer }: RawUpstreamDeps) {
+  constructor(origin: Origin, connectionsMax: number, { timers, parser, readBuffer, room }: RawUpstreamDeps) {
     this.host = origin.authority
-    const pool = new RawPool({ origin, timers, readBuffer })
+    const pool = new RawPool({ origin, timers, readBuffer, room })
     this.#deps = { pool, parser, permits: new Permits(connectionsMax) }
   }
 

@@ -79,7 +79,7 @@ export class RequestWriter {
       return !this.isBlocked
     }
     const before = isChunked ? `${this.#text}${chunk.length.toString(16)}\r\n` : this.#text
-    const bytes = Buffer.allocUnsafeSlow(before.length + chunk.length + (isChunked ? 2 : 0))
+    const bytes = this.#socket.room.take(before.length + chunk.length + (isChunked ? 2 : 0))
     bytes.write(before, 'latin1')
     bytes.set(chunk, before.length)
     if (isChunked) bytes.write('\r\n', bytes.length - 2, 'latin1')

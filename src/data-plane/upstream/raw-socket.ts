@@ -1,5 +1,6 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import type { WriteRoom } from '../http1/write-room.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
 import type { Origin } from './origin.ts'
 
@@ -25,6 +26,8 @@ export interface RawSocketDeps {
   readonly timers: TimerWheel
   /** Read into by all of them: what was read is used or copied before the next read. */
   readonly readBuffer: Buffer
+  /** Likewise for what is written. */
+  readonly room: WriteRoom
 }
 
 export function createReadBuffer(): Buffer {
@@ -39,6 +42,7 @@ export class RawSocket implements Timed {
   isConnected = false
   /** Requests begun on it. */
   requests = 0
+  readonly room: WriteRoom
   readonly #socket: Socket
   readonly #timers: TimerWheel
   #error: Error | undefined = undefined
@@ -47,6 +51,7 @@ export class RawSocket implements Timed {
 
   constructor(deps: RawSocketDeps, user: RawSocketUser) {
     this.user = user
+    this.room = deps.room
     this.#timers = deps.timers
     this.#socket = deps.origin.isTls ? this.#connectTls(deps) : this.#connectPlain(deps)
     this.#socket.setNoDelay(true)
@@ -60,7 +65,8 @@ export class RawSocket implements Timed {
 
   /** Whether the socket can take more at once. */
   write(data: string | Uint8Array): boolean {
-    return typeof data === 'string' ? this.#socket.write(data, 'latin1') : this.#socket.write(data)
+    if (typeof data === 'string') return this.#socket.write(data, 'latin1')
+    return this.room.write(this.#socket, data)
   }
 
   pause(): void {

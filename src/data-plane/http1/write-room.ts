@@ -1,0 +1,28 @@
+import type { Writable } from 'node:stream'
+
+/** One read of a socket, a head before it, and what frames a chunk. */
+const ROOM_BYTES = 80 * 1024
+
+/**
+ * Where large pieces are put together before they are written. The room is used again as soon as
+ * the socket has taken all of it, which it nearly always does at once: fresh memory for each piece
+ * costs more than the copy. One for each thread is enough.
+ */
+export class WriteRoom {
+  #room: Buffer | undefined = undefined
+
+  /** What it holds is left over from before, so all of it must be filled, and written at once. */
+  take(length: number): Buffer {
+    if (length > ROOM_BYTES) return Buffer.allocUnsafeSlow(length)
+    this.#room ??= Buffer.allocUnsafeSlow(ROOM_BYTES)
+    return this.#room.subarray(0, length)
+  }
+
+  /** Writes what was taken; whether more is welcome. */
+  write(socket: Writable, bytes: Uint8Array): boolean {
+    const isWelcome = socket.write(bytes)
+    // The socket still holds on to it, and gives the memory back when it is done.
+    if (socket.writableLength > 0) this.#room = undefined
+    return isWelcome
+  }
+}
