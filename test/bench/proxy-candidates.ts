@@ -131,7 +131,15 @@ function toCommand(name: string, dir: string, values: Values, options: StartOpti
     cpSync(path.join(dir, 'store'), path.join(dir, `store-${values['PORT']}`), { recursive: true })
   const file = path.join(dir, `${name}-${values['PORT']}.yaml`)
   writeFileSync(file, JSON.stringify(toGatewayConfig(name, dir, values, options)))
-  return [process.execPath, ...profileFlags(), LAUNCHER, 'serve', '--config', file]
+  return [process.execPath, ...profileFlags(), toLauncher(name), 'serve', '--config', file]
+}
+
+/** `BASELINE=DIR npm run bench -- proxy …` measures the gateway of another checkout beside this one. */
+export const BASELINE = 'dripgate-baseline'
+
+function toLauncher(name: string): string {
+  const dir = process.env['BASELINE']
+  return name === BASELINE && dir !== undefined ? path.resolve(dir, 'bin/dripgate.mjs') : LAUNCHER
 }
 
 /** `PROFILE=DIR npm run bench -- proxy …` leaves CPU profiles of the gateways there. */

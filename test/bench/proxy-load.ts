@@ -28,6 +28,13 @@ export interface Sample {
 const PEERS = fileURLToPath(new URL('./peers/', import.meta.url))
 const run = promisify(execFile)
 
+/** A server that has been up for less than this is no measure of one that runs for weeks. */
+const WARM_UP_SECONDS = 4
+
+export async function warmUp(stage: Stage, row: Row, candidate: Candidate): Promise<void> {
+  await drive(stage, row, candidate, WARM_UP_SECONDS)
+}
+
 export async function measure(
   stage: Stage,
   row: Row,

@@ -58,7 +58,7 @@ export function writeReport(report: string): void {
 }
 
 const METHOD = `Each proxy is a real process with one worker, pinned to core 0; the upstream (nginx) and the load (wrk, one thread) share core 1. Loopback, no TLS.
-The candidates take turns within each row: ROUNDS rounds of SECONDS s each, 1 s of warm-up before each; the table shows medians (memory: the most). CPU is user and system time
+The candidates take turns within each row: ROUNDS rounds of SECONDS s each, after 4 s of warm-up, and 1 s before each; the table shows medians (memory: the most). CPU is user and system time
 of the process and its children by the system's own accounting, divided by the requests of the round. \`-same\` does the gateway's work (key table, limit, request id, Via,
 Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards; the configurations are in test/bench/peers. nginx cannot tell what is left in a
 bucket, so its RateLimit fields are constants. Where core 1 was the bottleneck, requests/s is a lower bound; CPU per request is not affected.`

@@ -1,8 +1,8 @@
 import { median } from './figures.ts'
 import { findProgram } from './processes.ts'
-import { type Candidate, openStage, type Stage } from './proxy-candidates.ts'
+import { BASELINE, type Candidate, openStage, type Stage } from './proxy-candidates.ts'
 import { measureIdle } from './proxy-idle.ts'
-import { measure, type Row, type Sample } from './proxy-load.ts'
+import { measure, type Row, type Sample, warmUp } from './proxy-load.ts'
 import { describeMachine, type IdleResult, type RowResult, toReport, writeReport } from './proxy-report.ts'
 
 const ALL = [
@@ -96,8 +96,12 @@ async function runPlan(stage: Stage, plan: Plan, rounds: number, seconds: number
   const { row, workers = 1, logs = false } = plan
   const only = process.env['CANDIDATES']?.split(',')
   const candidates: Candidate[] = []
-  for (const name of plan.candidates) {
-    if (only === undefined || only.includes(name)) candidates.push(await stage.start(name, { workers, logs }))
+  const baseline = process.env['BASELINE'] === undefined ? [] : [BASELINE]
+  for (const name of [...baseline, ...plan.candidates]) {
+    if (only !== undefined && name !== BASELINE && !only.includes(name)) continue
+    const candidate = await stage.start(name, { workers, logs })
+    candidates.push(candidate)
+    await warmUp(stage, row, candidate)
   }
   const samples = new Map<string, Sample[]>(candidates.map(({ name }) => [name, []]))
   for (let round = 0; round < rounds; round++) {
