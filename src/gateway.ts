@@ -94,6 +94,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   })
   let unwatch: (() => void) | undefined
   let isStopping = false
+  const purger = createPurger(store)
   let threads: Threads
   let admin: AdminListener
   try {
@@ -123,6 +124,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       config: () => config,
       keyStore: store.keyStore,
       checkKey: createCheckKey({ records: store.records, buckets: store.buckets, clock }),
+      script: { cacheStore: store.cacheStore, callWindow: store.callWindow, purger },
+      reservedPrefixes: listReservedPrefixes(config),
       clock,
       random: systemRandom,
       logger,
@@ -185,7 +188,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     gatewayUrl: toUrl(listen.host, threads.port, config.gateway.tls !== undefined),
     adminUrl: toUrl(admin.address.host, admin.address.port, false),
     keyStore: store.keyStore,
-    purger: createPurger(store),
+    purger,
     clock,
     threads,
 
@@ -214,6 +217,11 @@ function createPurger(store: Store): CachePurger {
       return { kind: 'done', acknowledged: 1 }
     },
   }
+}
+
+/** Also the default one: another gateway may have its keys in the same Redis. */
+function listReservedPrefixes({ store }: Config): readonly string[] {
+  return ['dripgate:', store.redis?.prefix ?? 'dripgate:']
 }
 
 /** What data-plane threads cannot do at the moment. */

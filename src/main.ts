@@ -9,6 +9,7 @@ import { formatProblem } from './config/problem.ts'
 import type { Config } from './config/schema.ts'
 import { runDemo } from './demo.ts'
 import { errorText } from './domain/errors.ts'
+import { ROLE_NAME } from './domain/service-key.ts'
 import { type Gateway, startGateway } from './gateway.ts'
 import { openCommandStore } from './stores/command-store.ts'
 import { createLogger } from './telemetry/logger.ts'
@@ -22,7 +23,7 @@ Usage:
   dripgate serve   [--config FILE]   run the gateway
   dripgate check   [--config FILE]   validate the configuration only; exit 0 or 78
   dripgate schema                    print the JSON Schema of the configuration file
-  dripgate service-keys create [--admin] [--description TEXT] [--config FILE]
+  dripgate service-keys create [--admin] [--role SCRIPT] [--description TEXT] [--config FILE]
                                      mint a service key straight into the store and print it once
   dripgate demo                      run the gateway with a demo upstream, keyspace, key and route
   dripgate health  [--config FILE]   exit 0 if the gateway is ready, else 1
@@ -74,7 +75,11 @@ async function main(args: readonly string[]): Promise<void> {
     case 'schema':
       return void process.stdout.write(`${JSON.stringify(toJsonSchema(), null, 2)}\n`)
     case 'service-keys create':
-      return createServiceKey(file, { admin: values.admin, description: values.description })
+      return createServiceKey(file, {
+        admin: values.admin,
+        roles: requireRoles(values.role),
+        description: values.description,
+      })
     case 'demo':
       return demo()
     case 'health':
@@ -92,6 +97,7 @@ function parseCommandLine(args: readonly string[]) {
       options: {
         config: { type: 'string', short: 'c' },
         admin: { type: 'boolean', default: false },
+        role: { type: 'string', multiple: true, default: [] },
         description: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
         version: { type: 'boolean', short: 'v', default: false },
@@ -100,6 +106,12 @@ function parseCommandLine(args: readonly string[]) {
   } catch (error) {
     throw new Exit(EXIT_USAGE, `dripgate: ${errorText(error)}. Try: dripgate help`)
   }
+}
+
+function requireRoles(roles: readonly string[]): readonly string[] {
+  const wrong = roles.find((role) => !ROLE_NAME.test(role))
+  if (wrong === undefined) return [...new Set(roles)]
+  throw new Exit(EXIT_USAGE, 'dripgate: --role must be 1 to 32 uppercase letters or "_", such as SCRIPT')
 }
 
 function requireConfig(file: string): Config {
@@ -207,14 +219,19 @@ async function demo(): Promise<void> {
 
 async function createServiceKey(
   file: string,
-  options: { readonly admin: boolean; readonly description: string | undefined },
+  options: {
+    readonly admin: boolean
+    readonly roles: readonly string[]
+    readonly description: string | undefined
+  },
 ): Promise<void> {
   const config = requireConfig(file)
   try {
     const keyStore = await openCommandStore(config, createLogger({ thread: 'control', level: 'warn' }))
     const deps = { keyStore, clock: createSystemClock(createClockAnchor()), random: systemRandom }
     const description = options.description ?? 'created by the command line'
-    const created = await createAdminServiceKey(deps, { admin: options.admin, description })
+    const { admin, roles } = options
+    const created = await createAdminServiceKey(deps, { admin, roles, description })
     keyStore.close()
     process.stderr.write(`Service key ${created.skid} created. Its token is shown only this once:\n`)
     process.stdout.write(`${created.token}\n`)

@@ -77,6 +77,7 @@ function listFixedChanges(from: Config, to: Config): string[] {
   ).map((name) => `gateway.${name}`)
   if (isTlsFixed(from, to)) changes.push('gateway.tls')
   if (isChanged(from.admin.listen, to.admin.listen)) changes.push('admin.listen')
+  if (isChanged(from.admin.script.redis, to.admin.script.redis)) changes.push('admin.script.redis')
   if (isChanged(from.store, to.store)) changes.push('store')
   return changes
 }
@@ -86,7 +87,11 @@ function keepFixed(from: Config, to: Config): Config {
   return {
     ...to,
     gateway: { ...to.gateway, ...fixed, tls: isTlsFixed(from, to) ? from.gateway.tls : to.gateway.tls },
-    admin: { ...to.admin, listen: from.admin.listen },
+    admin: {
+      ...to.admin,
+      listen: from.admin.listen,
+      script: { ...to.admin.script, redis: from.admin.script.redis },
+    },
     store: from.store,
   }
 }

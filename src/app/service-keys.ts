@@ -66,9 +66,9 @@ export async function createServiceKey(
 /** For the command line, which has no RPC to go through: straight into the store. */
 export function createAdminServiceKey(
   deps: Pick<Management, 'clock' | 'random'> & { readonly keyStore: Pick<KeyStore, 'createServiceKey'> },
-  input: { readonly admin: boolean; readonly description: string },
+  input: Pick<NewServiceKey, 'admin' | 'roles' | 'description'>,
 ): Promise<ServiceKeyView> {
-  return mintServiceKey(deps, { skid: undefined, policies: new Map(), roles: [], ...input })
+  return mintServiceKey(deps, { skid: undefined, policies: new Map(), ...input })
 }
 
 export function showServiceKey(serviceKey: ServiceKey): ServiceKeyView {

@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { cidrField, listenField } from './addresses.ts'
-import { redisSchema } from './redis-schema.ts'
+import { redisPlaceSchema, redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
 import { gatewayTlsSchema } from './tls-schema.ts'
 import { durationField, sizeField } from './units.ts'
-import { NAME, NAME_HINT, notYet, upstreamSchema } from './upstream-schema.ts'
+import { NAME, NAME_HINT, upstreamSchema } from './upstream-schema.ts'
 
 /*
  * The one truth about the configuration file: names, types, ranges, defaults, and the words of the
@@ -123,6 +123,32 @@ const gatewaySchema = z.strictObject({
     .describe('W3C trace context: traceparent and tracestate.'),
 })
 
+const NAMESPACE_HINT = 'must be a prefix of keys such as "user:", without "*", or "*" alone for every key'
+
+const scriptSchema = z.strictObject({
+  limit: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(60)
+    .describe('Most calls of one service key in any 60 s, over all nodes; more get 429.'),
+  namespaces: z
+    .array(
+      z
+        .string()
+        .max(1024)
+        .regex(/^(?:\*|[^*\x00-\x1f\x7f-\x9f]+)$/, { error: NAMESPACE_HINT }),
+    )
+    .max(1000)
+    .default(['*'])
+    .describe(
+      'What the keys that scripts name may start with; "*": every key. The gateway’s own keys are refused always.',
+    ),
+  redis: redisPlaceSchema
+    .optional()
+    .describe('Where the keys of the script API are kept. Left out: in the store.'),
+})
+
 const adminSchema = z.strictObject({
   listen: listenField()
     .prefault('127.0.0.1:7131')
@@ -138,7 +164,7 @@ const adminSchema = z.strictObject({
       'Token that may do everything, for the first steps. Empty: none. Take it from the environment or a file.',
     ),
   require_expiration: z.boolean().default(false).describe('Whether every new key must have an expiry.'),
-  script: notYet('The script API: {limit, namespaces, redis}.'),
+  script: scriptSchema.prefault({}).describe('The script API: calls by which scripts drop what is cached.'),
 })
 
 const storeSchema = z.strictObject({

@@ -16,6 +16,8 @@ export function checkTlsFiles(raw: unknown, readFile: ReadFile): Finding[] {
   const count = Array.isArray(certificates) ? certificates.length : 0
   for (let i = 0; i < count; i++) checkPair(context, ['gateway', 'tls', 'certificates', i])
   readPem(context, ['gateway', 'tls', 'client_ca'], parseCertificate)
+  readPem(context, ['store', 'redis', 'ca'], parseCertificate)
+  readPem(context, ['admin', 'script', 'redis', 'ca'], parseCertificate)
   for (const name of Object.keys(Object(getMember(raw, 'upstreams')))) {
     readPem(context, ['upstreams', name, 'tls', 'ca'], parseCertificate)
   }

@@ -1,18 +1,21 @@
 import type { IncomingMessage } from 'node:http'
+import { RpcError } from '../domain/errors.ts'
 import { type Answer, toJsonAnswer, toPlainError } from './answers.ts'
 import { answerHealthy, answerLive, answerReady, type HealthDeps } from './health-endpoint.ts'
 import { createOpenApi } from './openapi.ts'
 import { PROCEDURES_BY_PATH } from './procedure-table.ts'
 import { answerRpc, type RpcDeps } from './rpc-endpoint.ts'
+import { SCRIPT_CALLS_BY_PATH, SCRIPT_PATH_PREFIX } from './script-calls.ts'
+import { answerScript, type ScriptDeps, type ScriptMetrics, toScriptError } from './script-endpoint.ts'
 
 /** Renders the metrics in the format that the `Accept` field asks for. */
-export interface MetricsSource {
+export interface MetricsSource extends ScriptMetrics {
   render(accept?: string): Promise<{ readonly contentType: string; readonly body: string }>
   /** Told the status of every answer. */
   countAdminRequest(status: number): void
 }
 
-export interface EndpointDeps extends RpcDeps, HealthDeps {
+export interface EndpointDeps extends RpcDeps, HealthDeps, ScriptDeps {
   readonly metrics: MetricsSource
   readonly version: string
   isDraining(): boolean
@@ -36,6 +39,7 @@ export function createAdminEndpoint(deps: EndpointDeps): AnswerRequest {
       if (request.method !== 'POST') return toPlainError('method_not_allowed', { Allow: 'POST' })
       return answerRpc(deps, procedure, request, requestId)
     }
+    if (path.startsWith(SCRIPT_PATH_PREFIX)) return routeScript(deps, path, request, requestId)
     const page = pages.get(path)
     if (page === undefined) return toPlainError('not_found')
     if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -43,6 +47,18 @@ export function createAdminEndpoint(deps: EndpointDeps): AnswerRequest {
     }
     return page(request)
   }
+}
+
+async function routeScript(
+  deps: ScriptDeps,
+  path: string,
+  request: IncomingMessage,
+  requestId: string,
+): Promise<Answer> {
+  const call = SCRIPT_CALLS_BY_PATH.get(path)
+  if (call === undefined) return toScriptError(new RpcError('not_found'))
+  if (request.method === 'POST') return answerScript(deps, call, request, requestId)
+  return toScriptError(new RpcError('method_not_allowed', { headers: { Allow: 'POST' } }))
 }
 
 function createPages(deps: EndpointDeps): ReadonlyMap<string, Page> {

@@ -23,15 +23,19 @@ export function toJsonAnswer(value: unknown, status = 200): Answer {
 
 /** The error shape of the RPC; nothing of the error's internal text goes out. */
 export function toErrorAnswer(error: RpcError): Answer {
-  const { code, invalidFields, details, headers } = error
+  const { code, invalidFields, details } = error
   const { status, message } = RPC_ERRORS[code]
   const body = {
     error: message,
     ...(invalidFields.length > 0 ? { invalid_fields: invalidFields } : {}),
     ...(details.length > 0 ? { details } : {}),
   }
-  const challenge = status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}
-  return { status, headers: { ...JSON_HEADERS, ...challenge, ...headers }, body: JSON.stringify(body) }
+  return { ...toJsonAnswer(body, status), headers: toErrorHeaders(error) }
+}
+
+export function toErrorHeaders({ code, headers }: RpcError): Answer['headers'] {
+  const challenge = RPC_ERRORS[code].status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}
+  return { ...JSON_HEADERS, ...challenge, ...headers }
 }
 
 export function toPlainError(code: RpcErrorCode, headers: Readonly<Record<string, string>> = {}): Answer {

@@ -8,6 +8,7 @@ import { type AnswerRequest, createAdminEndpoint, type MetricsSource } from './a
 import { type Answer, sendAnswer, toPlainError } from './answers.ts'
 import type { Readiness } from './health-endpoint.ts'
 import { ClientGone } from './request-body.ts'
+import type { ScriptDeps, ScriptRules } from './script-endpoint.ts'
 
 /** The part of the configuration that this listener lives by. */
 export interface AdminSettings {
@@ -15,6 +16,7 @@ export interface AdminSettings {
   /** Acts for an admin service key, `sk_root`. Empty or absent: there is none. */
   readonly root_token?: string | undefined
   readonly require_expiration: boolean
+  readonly script: Pick<ScriptRules, 'limit' | 'namespaces'>
 }
 
 export interface AdminListenerDeps {
@@ -22,6 +24,9 @@ export interface AdminListenerDeps {
   readonly config: () => { readonly admin: AdminSettings }
   readonly keyStore: KeyStore
   readonly checkKey: CheckKey
+  readonly script: ScriptDeps['script']
+  /** Prefixes of the gateway's own keys in the cache database. */
+  readonly reservedPrefixes: readonly string[]
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -74,6 +79,7 @@ export async function openAdminListener(deps: AdminListenerDeps): Promise<AdminL
     isDraining: () => isDraining,
     isExpirationRequired: () => deps.config().admin.require_expiration,
     findRootToken: () => deps.config().admin.root_token || undefined,
+    scriptRules: () => ({ ...deps.config().admin.script, reserved: deps.reservedPrefixes }),
   })
   const server = createAdminServer(timeouts)
   server.on('request', (request, response) => {

@@ -3,6 +3,7 @@ import { RPC_ERRORS, type RpcErrorCode } from '../domain/errors.ts'
 import type { Procedure } from './procedure.ts'
 import { PROCEDURES, RPC_PATH_PREFIX } from './procedure-table.ts'
 import { NAMED_RESULTS } from './results.ts'
+import { createScriptPaths, SCRIPT_SECURITY_SCHEME } from './script-openapi.ts'
 
 type Json = Record<string, unknown>
 
@@ -22,27 +23,32 @@ const errorResult = z.object({
   details: z.array(z.string()).optional().describe('One sentence per fault, for people.'),
 })
 
-/** OpenAPI 3.1 of the management RPC, generated from the procedures. */
+/** OpenAPI 3.1 of the management RPC and the script API, generated from what answers them. */
 export function createOpenApi(version: string): Json {
   return {
     openapi: '3.1.0',
     info: {
-      title: 'Dripgate management RPC',
+      title: 'Dripgate management RPC and script API',
       version,
       description:
         'JSON in, JSON out, always by POST. It is not JSON-RPC 2.0: the path names the procedure. ' +
-        'A call without a body needs `{}`, except for serviceKeys.current.',
+        'A call without a body needs `{}`, except for serviceKeys.current. ' +
+        'The script API is under /script and has error bodies of its own.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
     security: [{ serviceKey: [] }],
-    tags: [{ name: 'keys' }, { name: 'keyspaces' }, { name: 'serviceKeys' }, { name: 'config' }],
-    paths: Object.fromEntries(
-      PROCEDURES.map((procedure) => [RPC_PATH_PREFIX + procedure.name, { post: toOperation(procedure) }]),
-    ),
+    tags: ['keys', 'keyspaces', 'serviceKeys', 'config', 'script'].map((name) => ({ name })),
+    paths: {
+      ...Object.fromEntries(
+        PROCEDURES.map((procedure) => [RPC_PATH_PREFIX + procedure.name, { post: toOperation(procedure) }]),
+      ),
+      ...createScriptPaths(),
+    },
     components: {
       securitySchemes: {
         serviceKey: { type: 'http', scheme: 'bearer', description: 'The token of a service key.' },
+        scriptKey: SCRIPT_SECURITY_SCHEME,
       },
       schemas: toComponents(),
     },

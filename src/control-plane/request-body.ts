@@ -55,21 +55,21 @@ export function readBody(request: IncomingMessage, bodyBytesMax: number): Promis
  * than 64 levels, so that nothing further down has to fear depth; with `invalid_payload` for what
  * is no object.
  */
-export function parseJsonObject(body: Uint8Array): object {
-  const value = parseJson(decodeUtf8(body)) ?? {}
+export function parseJsonObject(body: Uint8Array, parse: (text: string) => unknown = JSON.parse): object {
+  const value = parseJson(decodeUtf8(body), parse) ?? {}
   if (typeof value !== 'object' || Array.isArray(value)) {
     throw new RpcError('invalid_payload', { details: ['the body must be a JSON object'] })
   }
   return value
 }
 
-function parseJson(text: string): unknown {
+function parseJson(text: string, parse: (text: string) => unknown): unknown {
   if (text.trim() === '') return undefined
   if (isTooDeep(text)) {
     throw new RpcError('invalid_json', { details: [`the body has more than ${DEPTH_MAX} levels`] })
   }
   try {
-    return JSON.parse(text)
+    return parse(text)
   } catch {
     // The parser's message quotes the body, which may hold a token.
     throw new RpcError('invalid_json')
@@ -84,8 +84,8 @@ function decodeUtf8(body: Uint8Array): string {
   }
 }
 
-/** Counts brackets outside strings; a text that is no JSON may be judged either way. */
-function isTooDeep(text: string): boolean {
+/** Whether there are more than 64 levels. Counts brackets outside strings; a text that is no JSON may be judged either way. */
+export function isTooDeep(text: string): boolean {
   let depth = 0
   let isInString = false
   for (let index = 0; index < text.length; index++) {

@@ -4,13 +4,11 @@ import { RPC_ERRORS, RpcError } from '../domain/errors.ts'
 import type { Logger } from '../ports/runtime.ts'
 import { StoreUnavailable } from '../ports/stores.ts'
 import { type Answer, toErrorAnswer, toJsonAnswer } from './answers.ts'
-import { authenticate } from './authentication.ts'
+import { authenticate, CALLER_AGE_MS_MAX } from './authentication.ts'
 import type { Caller, Procedure } from './procedure.ts'
 import { ClientGone, isJsonType, parseJsonObject, readBody } from './request-body.ts'
 
 const BODY_BYTES_MAX = 1024 * 1024
-/** A body that took longer than this to arrive must not outlive its caller's revocation. */
-const CALLER_AGE_MS_MAX = 25
 
 export interface RpcDeps extends Management {
   readonly logger: Logger
@@ -81,7 +79,7 @@ function toFailure(
   return toErrorAnswer(error)
 }
 
-function toRpcError(thrown: unknown): RpcError {
+export function toRpcError(thrown: unknown): RpcError {
   if (thrown instanceof RpcError) return thrown
   if (thrown instanceof StoreUnavailable) {
     return new RpcError('store_unavailable', { cause: thrown, headers: { 'Retry-After': '1' } })
@@ -100,7 +98,8 @@ function logOutcome(
   else logger.debug('management call', line)
 }
 
-function toText(thrown: unknown): string {
+/** For the log. */
+export function toText(thrown: unknown): string {
   if (!(thrown instanceof Error)) return typeof thrown
   const cause = thrown.cause instanceof Error ? `; cause: ${thrown.cause.message}` : ''
   return (thrown.stack ?? thrown.message) + cause

@@ -70,12 +70,15 @@ export const GATEWAY_ERRORS = {
 
 export type GatewayErrorCode = keyof typeof GATEWAY_ERRORS
 
-/** Errors of the management RPC; the messages are binding (contract section 5, point 3). */
+/** Errors of the admin listener; those of the RPC are binding (contract section 5, point 3). */
 export const RPC_ERRORS = {
   invalid_json: { status: 400, owner: 'client', message: 'invalid json' },
   invalid_payload: { status: 400, owner: 'client', message: 'invalid payload' },
   unauthorized: { status: 401, owner: 'client', message: 'unauthorized' },
+  values_too_large: { status: 400, owner: 'client', message: 'the values are too large together' },
   cannot_delete_itself: { status: 403, owner: 'client', message: 'cannot delete itself' },
+  role_missing: { status: 403, owner: 'client', message: 'the service key needs the role SCRIPT' },
+  key_forbidden: { status: 403, owner: 'client', message: 'key not allowed' },
   not_found: { status: 404, owner: 'client', message: 'not found' },
   key_not_found: { status: 404, owner: 'client', message: 'key not found' },
   keyspace_not_found: { status: 404, owner: 'client', message: 'keyspace not found' },
@@ -108,6 +111,8 @@ export class RpcError extends Error {
   readonly code: RpcErrorCode
   /** Leaf names of the parameters at fault. */
   readonly invalidFields: readonly string[]
+  /** Of the items at fault in a list, from 0. */
+  readonly invalidPositions: readonly number[]
   /** One sentence per fault, for people. */
   readonly details: readonly string[]
   /** Header fields that belong to the answer, such as `Retry-After`. */
@@ -119,6 +124,7 @@ export class RpcError extends Error {
       readonly internal?: string
       readonly cause?: unknown
       readonly invalidFields?: readonly string[]
+      readonly invalidPositions?: readonly number[]
       readonly details?: readonly string[]
       readonly headers?: Readonly<Record<string, string>>
     } = {},
@@ -127,6 +133,7 @@ export class RpcError extends Error {
     this.name = 'RpcError'
     this.code = code
     this.invalidFields = options.invalidFields ?? []
+    this.invalidPositions = options.invalidPositions ?? []
     this.details = options.details ?? []
     this.headers = options.headers ?? {}
   }

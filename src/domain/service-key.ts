@@ -3,6 +3,9 @@ export interface Policy {
   readonly write: boolean
 }
 
+/** How roles are written; what they allow is the business of whoever asks for one. */
+export const ROLE_NAME = /^[A-Z_]{1,32}$/
+
 /** A credential of the admin listener. */
 export interface ServiceKey {
   readonly skid: string

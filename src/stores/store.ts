@@ -1,16 +1,22 @@
 import type { Worker } from 'node:worker_threads'
 import type { Config } from '../config/schema.ts'
+import type { CacheStore } from '../ports/cache-store.ts'
+import type { CallWindow } from '../ports/call-window.ts'
 import type { Clock, Logger } from '../ports/runtime.ts'
 import type { BucketStore, KeyRecord, KeyStore, RecordSource } from '../ports/stores.ts'
 import type { FromDirectory, StorageOptions, ToDirectory } from './embedded/messages.ts'
 import type { TableMemory } from './embedded/shared-table.ts'
 import { openEmbeddedStore } from './embedded/store.ts'
+import { openRedisCache } from './redis/cache-store.ts'
 import type { FromRedisStore, ToRedisStore } from './redis/messages.ts'
 import { openRedisStore } from './redis/store.ts'
 
 /** The store of the configuration, as the control thread sees it. */
 export interface Store {
   readonly keyStore: KeyStore
+  /** What scripts keep and drop by plain keys; `admin.script.redis`, else in the store. */
+  readonly cacheStore: CacheStore
+  readonly callWindow: CallWindow
   /** Both for checks on the control thread. */
   readonly records: RecordSource
   readonly buckets: BucketStore
@@ -54,8 +60,25 @@ export interface StoreDeps {
 }
 
 /** Rejects with an `Error` whose message is for the user. */
-export function openStore(deps: StoreDeps): Promise<Store> {
-  return deps.config.store.redis === undefined ? openEmbedded(deps) : openRedis(deps, deps.config.store.redis)
+export async function openStore(deps: StoreDeps): Promise<Store> {
+  const { redis } = deps.config.store
+  const cachePlace = deps.config.admin.script.redis ?? redis
+  if (cachePlace === undefined) return openEmbedded(deps)
+  const { cacheStore, close } = await openRedisCache(cachePlace, deps.logger)
+  const opening: Promise<Omit<Store, 'cacheStore'>> =
+    redis === undefined ? openEmbedded(deps) : openRedis(deps, redis)
+  const store = await opening.catch((error: unknown) => {
+    close()
+    throw error
+  })
+  return {
+    ...store,
+    cacheStore,
+    close() {
+      close()
+      return store.close()
+    },
+  }
 }
 
 async function openEmbedded(deps: StoreDeps): Promise<Store> {
@@ -74,9 +97,11 @@ async function openEmbedded(deps: StoreDeps): Promise<Store> {
       if (ok) onFlush(durationMs)
     },
   })
-  const { keyStore, records, table, memory } = store
+  const { keyStore, cacheStore, callWindow, records, table, memory } = store
   return {
     keyStore,
+    cacheStore,
+    callWindow,
     records,
     buckets: table as BucketStore<KeyRecord>,
     seed: { kind: 'embedded', table: memory },
@@ -91,7 +116,10 @@ async function openEmbedded(deps: StoreDeps): Promise<Store> {
   }
 }
 
-async function openRedis(deps: StoreDeps, settings: NonNullable<Config['store']['redis']>): Promise<Store> {
+async function openRedis(
+  deps: StoreDeps,
+  settings: NonNullable<Config['store']['redis']>,
+): Promise<Omit<Store, 'cacheStore'>> {
   const { clock, logger, onUp } = deps
   const { cache_keys, cache_unknown, keep_expired } = deps.config.store
   let leasesOff = listLeasesOff(deps.config)
@@ -107,6 +135,7 @@ async function openRedis(deps: StoreDeps, settings: NonNullable<Config['store'][
   })
   return {
     keyStore: store.keyStore,
+    callWindow: store.callWindow,
     records: store.checker.records,
     buckets: store.checker.buckets as BucketStore<KeyRecord>,
     seed: { kind: 'redis', threads: deps.threads },

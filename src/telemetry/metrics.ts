@@ -13,6 +13,7 @@ import {
   STORE_FIGURES_CELL,
 } from './counters.ts'
 import { listRequestSources } from './request-sources.ts'
+import { createScriptCounter, type ScriptCounter } from './script-counter.ts'
 import { type Regions, type Source, sum } from './sources.ts'
 
 export interface Metrics {
@@ -27,6 +28,7 @@ export interface Metrics {
   setCertificates(certificates: readonly { readonly file: string; readonly expiresAt: number }[]): void
   /** Whether what the certificate files hold now is in force. */
   setCertificatesGood(isGood: boolean): void
+  countScriptCall: ScriptCounter
 }
 
 /** Lives on the control thread; `nowMs` is the wall clock. The start counts as a good reload. */
@@ -123,6 +125,7 @@ function createOwnMetrics(
       for (const { file, expiresAt } of certificates) expiry.set({ file }, expiresAt)
     },
     setCertificatesGood: (isGood) => certificatesGood.set(isGood ? 1 : 0),
+    countScriptCall: createScriptCounter(registry),
   }
 }
 

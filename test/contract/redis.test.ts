@@ -1,8 +1,10 @@
 import { afterAll, beforeAll } from 'vitest'
 import type { BucketStore, KeyRecord } from '../../src/ports/stores.ts'
-import type { FakeClock } from '../support/fakes.ts'
+import { openRedisCache } from '../../src/stores/redis/cache-store.ts'
+import { createFakeLogger, type FakeClock } from '../support/fakes.ts'
 import { describeRedis, startCluster, startRedis, startSentinel } from '../support/redis.ts'
 import { openTestRedis, type RedisPlace, type TestSettings, uniquePrefix } from '../support/redis-store.ts'
+import { describeCacheStore } from './cache-store.contract.ts'
 import { describeKeyStore, type StoreUnderTest } from './key-store.contract.ts'
 
 interface Started {
@@ -35,6 +37,12 @@ describeRedis.each(Object.keys(TOPOLOGIES))('Redis, %s', (topology) => {
   describeKeyStore('redis', (clock) => {
     if (started === undefined) throw new Error('Redis did not start')
     return openAt({ ...started.place, prefix: uniquePrefix() }, clock)
+  })
+
+  describeCacheStore('redis', async () => {
+    if (started === undefined) throw new Error('Redis did not start')
+    const { cacheStore, close } = await openRedisCache(started.place, createFakeLogger())
+    return { cacheStore, close: async () => close() }
   })
 })
 

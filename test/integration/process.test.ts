@@ -152,12 +152,20 @@ describe('the command line', () => {
 
   it('mints a service key while the gateway runs, and while it does not', async () => {
     const mint = (config: string) =>
-      run(['service-keys', 'create', '--admin', '--description', 'for the test', '--config', config])
+      run([
+        ...'service-keys create --admin --role SCRIPT --description'.split(' '),
+        'for the test',
+        '--config',
+        config,
+      ])
     const gateway = await startGateway({ config: base(['http://127.0.0.1:9']), dir: directory })
     const whileRunning = await mint(gateway.configFile)
     expect(whileRunning).toMatchObject({ code: 0, stdout: expect.stringMatching(/^sk_[A-Za-z0-9_-]{43}\n$/) })
     const current = await gateway.rpc('serviceKeys.current', {}, whileRunning.stdout.trim())
-    expect(current).toMatchObject({ status: 200, body: { admin: true, description: 'for the test' } })
+    expect(current).toMatchObject({
+      status: 200,
+      body: { admin: true, roles: ['SCRIPT'], description: 'for the test' },
+    })
     await gateway.stop()
     const whileStopped = await mint(gateway.configFile)
     await using again = await startGateway({ config: base(['http://127.0.0.1:9']), dir: directory })

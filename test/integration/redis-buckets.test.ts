@@ -35,7 +35,7 @@ describeRedis('buckets in Redis', () => {
   }
 
   it(`give the answers of the pure function over ${STEPS} random steps, limits that change included`, async () => {
-    const connection = openConnection({ url: server.url, prefix, timeout: 2_000 }, 'model')
+    const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
     const script = toScript(readScript('buckets.lua'))
     let steps = 0
@@ -148,7 +148,7 @@ describeRedis('buckets in Redis', () => {
   it('take nothing home into room that a refill has filled', async () => {
     const at = { now: START }
     const time = { monotonicMs: () => at.now, overrideMs: () => at.now }
-    const connection = openConnection({ url: server.url, prefix, timeout: 2_000 }, 'model')
+    const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
     const script = toScript(readScript('buckets.lua'))
     const key = `${prefix}{b0}:room`
@@ -171,7 +171,7 @@ describeRedis('buckets in Redis', () => {
   })
 
   it('take back what a lease did not use, once, and not after the next but one refill', async () => {
-    const connection = openConnection({ url: server.url, prefix, timeout: 2_000 }, 'model')
+    const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
     const script = toScript(readScript('buckets.lua'))
     const key = `${prefix}{b0}:back`

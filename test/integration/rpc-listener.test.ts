@@ -4,6 +4,7 @@ import { connect, createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { hashToken } from '../../src/app/tokens.ts'
 import { PROCEDURES } from '../../src/control-plane/procedure-table.ts'
+import { SCRIPT_CALLS } from '../../src/control-plane/script-calls.ts'
 import { openTestAdmin, type TestAdmin } from '../support/admin-listener.ts'
 import { toOutage } from '../support/memory-key-store.ts'
 import { createTenant, send } from '../support/rpc-client.ts'
@@ -95,7 +96,7 @@ describe('health', () => {
   })
 
   it('has no other page yet', async () => {
-    for (const path of ['/', '/script/invalidate-cache', '/favicon.ico', '/livez/', '/..;/livez']) {
+    for (const path of ['/', '/script', '/favicon.ico', '/livez/', '/..;/livez']) {
       expect(await get(path)).toMatchObject({ status: 404, text: '{"error":"not found"}' })
     }
   })
@@ -111,7 +112,10 @@ describe('/openapi.json', () => {
   it('describes every procedure, with its examples and errors', () => {
     expect(document.openapi).toMatch(/^3\.1\./)
     expect(document.info.version).toBe('0.0.0-test')
-    expect(Object.keys(document.paths)).toEqual(PROCEDURES.map(({ name }) => `/v1/${name}`))
+    expect(Object.keys(document.paths)).toEqual([
+      ...PROCEDURES.map(({ name }) => `/v1/${name}`),
+      ...SCRIPT_CALLS.map(({ name }) => `/script/${name}`),
+    ])
     for (const { name } of PROCEDURES) {
       const { post } = document.paths[`/v1/${name}`]
       expect(post.operationId).toBe(name)
@@ -177,7 +181,11 @@ describe('failures', () => {
 
   it('500 when the metrics cannot be rendered', async () => {
     const broken = await openTestAdmin({
-      metrics: { render: () => Promise.reject(new Error('inside')), countAdminRequest: () => {} },
+      metrics: {
+        render: () => Promise.reject(new Error('inside')),
+        countAdminRequest: () => {},
+        countScriptCall: () => {},
+      },
     })
     try {
       const answer = await send(broken.origin, '/metrics', { method: 'GET' })

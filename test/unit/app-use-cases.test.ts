@@ -207,15 +207,23 @@ describe('loadPage', () => {
 
 describe('service keys', () => {
   it('minted for the command line can be presented at once', async () => {
-    const { skid, token = '' } = await createAdminServiceKey(deps, { admin: true, description: 'by hand' })
+    const { skid, token = '' } = await createAdminServiceKey(deps, {
+      admin: true,
+      roles: ['SCRIPT'],
+      description: 'by hand',
+    })
     const found = await findServiceKeyByToken(deps, hashToken(token))
     expect(found).toMatchObject({ skid, admin: true, description: 'by hand', createdAtMs: START })
-    const plain = await createAdminServiceKey(deps, { admin: false, description: '' })
+    const plain = await createAdminServiceKey(deps, { admin: false, roles: [], description: '' })
     expect(await store.findServiceKey(plain.skid)).toMatchObject({ admin: false, policies: new Map() })
   })
 
   it('never stand in for the root token, which works while the configuration has it', async () => {
-    const { skid, token = '' } = await createAdminServiceKey(deps, { admin: false, description: '' })
+    const { skid, token = '' } = await createAdminServiceKey(deps, {
+      admin: false,
+      roles: [],
+      description: '',
+    })
     rootToken = token
     expect((await findServiceKeyByToken(deps, hashToken(token)))?.skid).toBe('sk_root')
     const failure = await failureOf(setServiceKeyToken(deps, { skid, token }))

@@ -56,3 +56,43 @@ describe('store.redis', () => {
     expect(result.config.keyspaces.map(({ leases }) => leases)).toEqual(['off', 'on'])
   })
 })
+
+describe('admin.script', () => {
+  it('takes a limit, namespaces, and a Redis of its own, beside any store', () => {
+    const result = load(
+      'admin: {script: {limit: 5, namespaces: ["user:", "a[b]?"], redis: {url: "redis://c/1"}}}\nstore: {path: ./x}',
+    )
+    if (result.kind === 'invalid') throw new Error(result.problems[0]?.message)
+    expect(result.config.admin.script).toEqual({
+      limit: 5,
+      namespaces: ['user:', 'a[b]?'],
+      redis: { url: 'redis://c/1' },
+    })
+  })
+
+  it.each([
+    ['{limit: 0}', '1:25 admin.script.limit must be'],
+    ['{limit: 1.5}', 'admin.script.limit must be'],
+    ['{namespaces: ["user:*"]}', 'admin.script.namespaces[0] must be a prefix of keys such as "user:"'],
+    ['{namespaces: [""]}', 'must be a prefix of keys'],
+    ['{namespaces: "user:"}', 'admin.script.namespaces must be'],
+    ['{redis: {}}', 'must have exactly one of url, cluster and sentinels'],
+    ['{redis: {url: "redis://a", name: main}}', 'must have a name beside sentinels'],
+    ['{redis: {url: "redis://a", prefix: "x:"}}', 'prefix'],
+    ['{redis: {url: "redis://a", ca: /no/such/file.pem}}', 'ca '],
+    ['{namespace: ["a"]}', 'did you mean "namespaces"'],
+  ])('refuses %s', (text, message) => {
+    const result = loadConfig({
+      file: 'gateway.yaml',
+      env: {},
+      readFile: (file) => {
+        if (file !== 'gateway.yaml') throw Object.assign(new Error('no'), { code: 'ENOENT' })
+        return `admin: {script: ${text}}`
+      },
+    })
+    const problems = result.kind === 'ok' ? [] : result.problems
+    expect(
+      problems.map(({ line, column, message: said }) => `${line}:${column} ${said}`).join('\n'),
+    ).toContain(message)
+  })
+})

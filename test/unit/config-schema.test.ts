@@ -171,7 +171,11 @@ describe('defaults', () => {
         access_log: { output: 'off' },
         tracing: { create: true, sample_ratio: 1 },
       },
-      admin: { listen: { host: '127.0.0.1', port: 7131 }, require_expiration: false },
+      admin: {
+        listen: { host: '127.0.0.1', port: 7131 },
+        require_expiration: false,
+        script: { limit: 60, namespaces: ['*'] },
+      },
       store: { path: './data', cache_keys: 100_000, cache_unknown: 10_000, keep_expired: 2_592_000_000 },
       upstreams: {},
       keyspaces: [],

@@ -11,6 +11,7 @@ import {
 import { hashToken } from '../../app/tokens.ts'
 import { RpcError } from '../../domain/errors.ts'
 import { isId } from '../../domain/identifiers.ts'
+import { ROLE_NAME } from '../../domain/service-key.ts'
 import type { ServiceKeyChange } from '../../ports/stores.ts'
 import { description, listOptions, optionalFlag, optionalText, requiredText } from '../params.ts'
 import { type Access, ADMIN_ONLY, ANY_SERVICE_KEY, defineProcedure, type Procedure } from '../procedure.ts'
@@ -52,7 +53,7 @@ const policies = z
   .nullish()
 
 const roles = z
-  .array(z.string(ROLE_HINT).regex(/^[A-Z_]{1,32}$/, ROLE_HINT), 'must be a list of strings')
+  .array(z.string(ROLE_HINT).regex(ROLE_NAME, ROLE_HINT), 'must be a list of strings')
   .max(ROLES_MAX, `must have at most ${ROLES_MAX} items`)
   .transform((list) => [...new Set(list)])
   .nullish()

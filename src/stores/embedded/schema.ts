@@ -79,4 +79,15 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX policy_ksid ON policy (ksid);
   `,
+  `
+  -- What scripts keep by plain keys.
+  CREATE TABLE cache_entry (
+    seq INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    value BLOB NOT NULL,
+    -- NULL: never.
+    expires_at INTEGER
+  ) STRICT;
+  CREATE INDEX cache_entry_expiry ON cache_entry (expires_at) WHERE expires_at IS NOT NULL;
+  `,
 ]

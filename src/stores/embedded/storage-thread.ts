@@ -102,10 +102,12 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
 
   function sweep(): void {
     try {
-      const seqs = inTransaction(database, () => writer.sweep(Date.now() - options.keepExpiredMs))
-      if (seqs.length === 0) return
-      post({ kind: 'swept', seqs })
-      setImmediate(sweep)
+      const { seqs, entries } = inTransaction(database, () => ({
+        seqs: writer.sweep(Date.now() - options.keepExpiredMs),
+        entries: writer.sweepCache(Date.now()),
+      }))
+      if (seqs.length > 0) post({ kind: 'swept', seqs })
+      if (seqs.length > 0 || entries > 0) setImmediate(sweep)
     } catch (error) {
       post({ kind: 'sweep-failed', internal: errorText(error) })
     }

@@ -1,9 +1,13 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Worker } from 'node:worker_threads'
 import { errorText } from '../../domain/errors.ts'
+import type { CacheStore } from '../../ports/cache-store.ts'
+import type { CallWindow } from '../../ports/call-window.ts'
 import type { Clock, Logger } from '../../ports/runtime.ts'
 import { type KeyStore, type RecordSource, StoreUnavailable } from '../../ports/stores.ts'
 import { Confirmations } from '../confirmations.ts'
+import { createCacheStore } from './cache-store.ts'
+import { createCallWindow } from './call-window.ts'
 import { type DirectoryLock, lockDirectory, openReader, StoreOpenError } from './database.ts'
 import { createKeyReader, type KeyReader } from './key-reader.ts'
 import { createKeyStore } from './key-store.ts'
@@ -24,6 +28,8 @@ import { StorageClient } from './storage-client.ts'
  */
 export interface EmbeddedStore {
   readonly keyStore: KeyStore
+  readonly cacheStore: CacheStore
+  readonly callWindow: CallWindow
   /** For checks on the control thread. */
   readonly records: RecordSource<TableRecord>
   readonly table: SharedTable
@@ -144,6 +150,8 @@ async function openLocked(options: EmbeddedStoreOptions, lock: DirectoryLock): P
   const members = new Confirmations<DirectoryClient>()
   return {
     keyStore: createKeyStore({ reader, storage, directory, clock }),
+    cacheStore: createCacheStore({ connection, storage, clock }),
+    callWindow: createCallWindow(clock),
     records: { find: (tokenHash) => findRecord(reader, directory, tokenHash), forget: () => {} },
     table,
     memory,

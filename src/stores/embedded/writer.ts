@@ -4,6 +4,7 @@ import { RpcError, type RpcErrorCode } from '../../domain/errors.ts'
 import type { Keyspace } from '../../domain/key.ts'
 import type { Policy, ServiceKey } from '../../domain/service-key.ts'
 import type { KeyChange, KeyspaceChange, NewKey, ServiceKeyChange } from '../../ports/stores.ts'
+import { createCacheWriter } from './cache-writer.ts'
 import { fromHex, type Row, toBucket, toLimit, toNumber } from './rows.ts'
 import { NO_LIMIT, type SlotState } from './shared-table.ts'
 
@@ -71,6 +72,8 @@ export function createWriter(database: DatabaseSync) {
     FROM key JOIN bucket ON bucket.seq = key.seq`
 
   return {
+    ...createCacheWriter(sql),
+
     createKeyspace(keyspace: Keyspace): void {
       const { capacity, rate, intervalMs } = keyspace.limit ?? NO_LIMIT
       orConflict('keyspace_exists', () =>

@@ -7,16 +7,19 @@ import { StoreUnavailable } from '../../ports/stores.ts'
 type RedisOptions = Omit<AnyRedisOptions, 'replyMapping'>
 
 /** Where Redis is: one of `url`, `cluster`, or `sentinels` with `name`. */
-export interface RedisSettings {
+export interface RedisPlace {
   readonly url?: string | undefined
   readonly cluster?: readonly string[] | undefined
   readonly sentinels?: readonly string[] | undefined
   /** Of the master that the Sentinels watch. */
   readonly name?: string | undefined
-  /** Longest wait for an answer in a check, ms. */
-  readonly timeout: number
   /** PEM file of the authorities that may sign the servers' certificates, instead of the usual ones. */
   readonly ca?: string | undefined
+}
+
+export interface RedisSettings extends RedisPlace {
+  /** Longest wait for an answer in a check, ms. */
+  readonly timeout: number
   readonly prefix: string
 }
 
@@ -72,7 +75,7 @@ const COMMON: RedisOptions = {
   retryStrategy: toRetryMs,
 }
 
-export function openConnection(settings: RedisSettings, name: string): Connection {
+export function openConnection(settings: RedisPlace, name: string): Connection {
   const client = openClient(settings, name)
   const isCluster = client instanceof Cluster
   let lastError: Error | undefined
@@ -131,14 +134,14 @@ export function openConnection(settings: RedisSettings, name: string): Connectio
 }
 
 /** A single connection for a subscription, that does not reconnect; `attempt` picks the node of a cluster. */
-export function openSubscriber(settings: RedisSettings, connectionName: string, attempt: number): Redis {
+export function openSubscriber(settings: RedisPlace, connectionName: string, attempt: number): Redis {
   const { cluster = [], ca } = settings
   const options =
     cluster.length === 0 ? toOptions(settings) : parseUrl(cluster[attempt % cluster.length] ?? '', ca)
   return new Redis({ ...COMMON, ...options, connectionName, retryStrategy: () => null })
 }
 
-function openClient(settings: RedisSettings, connectionName: string): Redis | Cluster {
+function openClient(settings: RedisPlace, connectionName: string): Redis | Cluster {
   const { cluster, ca } = settings
   if (cluster === undefined) return new Redis({ ...COMMON, ...toOptions(settings), connectionName })
   const nodes = cluster.map((text) => parseUrl(text, ca))
@@ -161,7 +164,7 @@ function openClient(settings: RedisSettings, connectionName: string): Redis | Cl
   )
 }
 
-function toOptions({ url, sentinels, name, ca }: RedisSettings): RedisOptions {
+function toOptions({ url, sentinels, name, ca }: RedisPlace): RedisOptions {
   if (sentinels === undefined) return parseUrl(url ?? 'redis://127.0.0.1:6379', ca)
   const parsed = sentinels.map((text) => parseUrl(text, ca))
   const { username, password, db, tls } = parsed[0] ?? {}

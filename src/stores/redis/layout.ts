@@ -19,6 +19,7 @@ import { readFileSync } from 'node:fs'
  *   {m}:services           ZSET: number → skid
  *   {m}:service-tokens     HASH: token hash → skid
  *   {m}:threads            ZSET: instant of the last sign of life → data-plane thread
+ *   calls:SKID             LIST: instants of the calls of the script API that were let through, ms
  *   {tN}:SHA256            JSON of a key as the data plane needs it; N = last hex digit of the hash
  *   {bN}:KID               bucket, see buckets.lua; N = hash of the kid modulo 16
  *   {bN}:used              HASH: kid → instant of the last successful check
@@ -35,6 +36,7 @@ export interface Layout {
   token(tokenHash: string): string
   bucket(shard: number, kid: string): string
   used(shard: number): string
+  callWindow(skid: string): string
 }
 
 export function createLayout(prefix: string): Layout {
@@ -46,6 +48,7 @@ export function createLayout(prefix: string): Layout {
     token: (tokenHash) => `${prefix}{t${Number.parseInt(tokenHash.slice(-1), 16)}}:${tokenHash}`,
     bucket: (shard, kid) => `${buckets[shard]}${kid}`,
     used: (shard) => `${buckets[shard]}used`,
+    callWindow: (skid) => `${prefix}calls:${skid}`,
   }
 }
 

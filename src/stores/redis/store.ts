@@ -1,8 +1,10 @@
+import type { CallWindow } from '../../ports/call-window.ts'
 import type { Clock, Logger } from '../../ports/runtime.ts'
 import { createStoreFigures, STORE_FIGURES } from '../../ports/store-figures.ts'
 import type { KeyStore } from '../../ports/stores.ts'
 import { type Announcer, createAnnouncer } from './announcer.ts'
 import type { BucketTime } from './bucket-store.ts'
+import { createCallWindow } from './call-window.ts'
 import { openChecker, type RedisChecker } from './checker.ts'
 import { openConnection, type RedisSettings, textOf } from './connection.ts'
 import { createKeyStore } from './key-store.ts'
@@ -27,6 +29,7 @@ export interface RedisStoreOptions {
 /** The Redis store as the control thread sees it. */
 export interface RedisStore {
   readonly keyStore: KeyStore
+  readonly callWindow: CallWindow
   /** For checks on the control thread. */
   readonly checker: RedisChecker
   readonly serve: Announcer['join']
@@ -89,6 +92,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
 
   return {
     keyStore: createKeyStore(management),
+    callWindow: createCallWindow(connection, layout),
     checker,
     serve: announcer.join,
     announce: announcer.announce,
