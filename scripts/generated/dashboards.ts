@@ -462,6 +462,26 @@ export const DASHBOARDS: readonly Dashboard[] = [
         ],
       },
       {
+        title: 'Certificates',
+        panels: [
+          {
+            title: 'Time until certificates expire',
+            description: 'Of the gateway port. A renewed file is taken without a restart.',
+            unit: 's',
+            queries: [
+              ['min by (file) (dripgate_tls_certificate_expiry_timestamp_seconds{I}) - time()', '{{file}}'],
+            ],
+          },
+          {
+            title: 'Certificate files in force',
+            description:
+              '1: what the files hold. 0: they hold something unfit, and the old ones go on; the log says why.',
+            unit: 'short',
+            queries: [['dripgate_tls_certificates_last_reload_successful{I}', '{{instance}}']],
+          },
+        ],
+      },
+      {
         title: 'Resources',
         panels: [
           {

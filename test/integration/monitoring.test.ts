@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { CODES, DECISIONS } from '../../src/telemetry/counters.ts'
 import { type Exposition, parseExposition } from '../support/exposition.ts'
@@ -24,6 +26,14 @@ const CLOSED_SETS: Readonly<Record<string, readonly string[]>> = {
   mode: ['deny', 'allow', 'local'],
 }
 const queries = listQueries()
+/** Metrics and their labels. */
+const documented = new Map(
+  [
+    ...readFileSync(path.resolve(import.meta.dirname, '../../docs/monitoring.md'), 'utf8').matchAll(
+      /^\| `(dripgate_\w+)` \| \w+ \| ([^|]*) \|/gm,
+    ),
+  ].map(([, name = '', labels = '']) => [name, [...labels.matchAll(/\w+/g)].map(([label]) => label)]),
+)
 
 it('finds the expressions of five dashboards and two rule files', () => {
   expect(queries.length).toBeGreaterThan(80)
@@ -39,7 +49,7 @@ describe('with the embedded store', () => {
     await using upstream = await startUpstream()
     await using gateway = await startGateway({ config: toConfig(upstream) })
     await callEverything(gateway)
-    exposition = await scrape(gateway)
+    exposition = parseExposition(await scrape(gateway), await scrapeTls())
   })
   testNames(() => exposition)
 })
@@ -59,7 +69,7 @@ describeRedis('with Redis', () => {
     for (let n = 0; n < 4; n++) await call()
     await redis.kill()
     await until(async () => (await call()).headers.get('x-dripgate-degraded') === 'allow')
-    exposition = await scrape(gateway)
+    exposition = parseExposition(await scrape(gateway), await scrapeTls())
   })
   testNames(() => exposition)
 })
@@ -70,6 +80,17 @@ function testNames(exposition: () => Exposition): void {
       listUnknownNames(exposition(), expression, labelTexts).map((problem) => `${where}: ${problem}`),
     )
     expect(problems).toEqual([])
+  })
+
+  it('has the metrics and labels that docs/monitoring.md lists', () => {
+    const own = [...exposition().families.keys()].filter((name) => name.startsWith('dripgate_'))
+    expect(own.toSorted()).toEqual([...documented.keys()].toSorted())
+    for (const name of own) {
+      const { samples } = exposition()
+      const labels = [...(samples.get(name) ?? samples.get(`${name}_count`) ?? new Map()).keys()]
+      const hint = `labels of ${name}: make scripts/generated/metrics-table.ts count one, and npm run generate`
+      expect(labels.toSorted(), hint).toEqual(documented.get(name)?.toSorted())
+    }
   })
 }
 
@@ -159,8 +180,17 @@ async function startUpstream(): Promise<{ readonly url: string } & AsyncDisposab
   }
 }
 
-async function scrape(gateway: RunningGateway): Promise<Exposition> {
+async function scrape(gateway: RunningGateway): Promise<string> {
   const read = async () => (await fetch(`${gateway.adminUrl}/metrics`)).text()
+  // The first scrape is a request to the admin listener that the second one has counted.
   await read()
-  return parseExposition(await read())
+  return read()
+}
+
+/** What only a gateway with certificates has to tell. */
+async function scrapeTls(): Promise<string> {
+  const folder = path.resolve(import.meta.dirname, '../support/tls')
+  const tls = { cert: path.join(folder, 'server.pem'), key: path.join(folder, 'server-key.pem') }
+  await using gateway = await startGateway({ config: { gateway: { workers: 1, tls } } })
+  return await scrape(gateway)
 }
