@@ -198,6 +198,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       isStopping = true
       unwatch?.()
       admin.drain()
+      threads.drain()
       certificates.close()
       await sleep(config.gateway.shutdown_delay)
       await threads.close(config.gateway.shutdown_timeout)

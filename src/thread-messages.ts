@@ -39,6 +39,8 @@ export type ToThread =
   | { readonly kind: 'abandon' }
   /** Serve other certificates from now on. */
   | { readonly kind: 'tls'; readonly material: TlsMaterial }
+  /** Go on, but with answers that end their connections. */
+  | { readonly kind: 'drain' }
   /** Finish what runs, for at most `graceMs`, and answer `closed`. */
   | { readonly kind: 'close'; readonly graceMs: number }
 

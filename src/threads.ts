@@ -25,6 +25,8 @@ export interface Threads {
   abandon(): void
   /** Every thread, and every one started from now on, serves these certificates. */
   replaceTls(material: TlsMaterial): void
+  /** From now on every answer ends its connection; everything else goes on. */
+  drain(): void
   /** Finishes what runs, for at most `graceMs`. */
   close(graceMs: number): Promise<void>
   /** The running workers, for tests that kill one. */
@@ -196,6 +198,10 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     replaceTls(material) {
       start = { ...start, tls: material }
       for (const { worker } of threads) worker.postMessage({ kind: 'tls', material } satisfies ToThread)
+    },
+
+    drain() {
+      for (const { worker } of threads) worker.postMessage({ kind: 'drain' } satisfies ToThread)
     },
 
     async close(graceMs) {

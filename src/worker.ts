@@ -86,6 +86,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
         return replaceTls(message.material)
       case 'targets':
         return plan.upstreams.replaceTargets(message.targets)
+      case 'drain':
+        return front?.drain()
       case 'close':
         return void close(message.graceMs)
       default:

@@ -80,7 +80,7 @@ const gatewaySchema = z.strictObject({
   shutdown_delay: durationField()
     .prefault(0)
     .describe(
-      'Time between readiness failing and the first refused connection, for load balancers to notice.',
+      'Time between readiness failing and the first refused connection, for load balancers to notice. Answers in it say Connection: close.',
     ),
   share_port: z
     .boolean()

@@ -110,8 +110,13 @@ export interface Front {
    */
   replaceTls(material: TlsMaterial): void
   /**
-   * Stops accepting, lets running exchanges finish and says goodbye to WebSockets; whatever is
-   * left after `graceMs` is cut off. Resolves when no connection is left.
+   * The front will be closed before long: it goes on as before, but every answer that begins from
+   * now on ends its connection, so that clients go elsewhere without a request being lost.
+   */
+  drain(): void
+  /**
+   * Stops accepting, lets running exchanges finish, ends idle connections and says goodbye to
+   * WebSockets; whatever is left after `graceMs` is cut off. Resolves when no connection is left.
    */
   close(graceMs: number): Promise<void>
 }

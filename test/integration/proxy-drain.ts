@@ -17,6 +17,42 @@ export function describeDrain(name: string, proxy: ProxyUnderTest): void {
       return isRefused
     }
 
+    it('goes on until it is closed, but ends each connection with its next answer', async () => {
+      let finish = () => {}
+      const upstream = await bench.upstream(
+        startStreamingUpstream((request, answer) => {
+          if (request.url !== '/slow') return void answer.end('ok')
+          answer.write('some')
+          finish = () => answer.end('more')
+        }),
+      )
+      const gateway = await bench.gateway({ upstream: upstream.url })
+      const idle = bench.client(gateway)
+      idle.send('GET / HTTP/1.1', 'Host: a')
+      await idle.readAnswer()
+      const busy = bench.client(gateway)
+      busy.send('GET /slow HTTP/1.1', 'Host: a')
+      await busy.sees('some')
+      gateway.drain()
+
+      // Nobody was told that this connection would end, so the next request on it is good.
+      finish()
+      expect((await busy.readAnswer()).headers.get('connection')).not.toBe('close')
+      const fresh = bench.client(gateway)
+      for (const client of [idle, busy, fresh]) {
+        client.send('GET / HTTP/1.1', 'Host: a')
+        const answer = await client.readAnswer()
+        expect([answer.status, answer.headers.get('connection')]).toEqual([200, 'close'])
+        await client.closed()
+        expect(client.error).toBeUndefined()
+      }
+      // Answers of the gateway itself too.
+      const refused = bench.client(gateway)
+      refused.send('GET /a/../b HTTP/1.1', 'Host: a')
+      expect((await refused.readAnswer()).headers.get('connection')).toBe('close')
+      await refused.closed()
+    })
+
     it('finishes what runs, says close, ends idle connections and refuses new ones', async () => {
       const upstream = await bench.upstream(
         startHttpUpstream((_request, answer) => setTimeout(() => answer.end('done'), 300)),

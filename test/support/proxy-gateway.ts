@@ -30,6 +30,7 @@ export interface TestGateway {
   /** Logged errors: tests of good behaviour expect none. */
   readonly errors: unknown[]
   reload(settings: GatewaySettings): Promise<void>
+  drain(): void
   close(graceMs?: number): Promise<void>
 }
 
@@ -102,6 +103,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
       pipeline.replace(plan)
       await upstreams.close()
     },
+    drain: () => front.drain(),
     close: async (graceMs = 0) => {
       await front.close(graceMs)
       await plan.upstreams.close()

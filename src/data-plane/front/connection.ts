@@ -31,8 +31,11 @@ export interface FrontState {
   /** Heads that were begun in this turn of the event loop and not yet sent. */
   readonly held: FrontStream[]
   isFlushScheduled: boolean
+  /** Every answer ends its connection. */
   isDraining: boolean
-  /** Called when a connection has nothing more to do while the front drains. */
+  /** Connections end as soon as they have nothing to do. */
+  isClosing: boolean
+  /** Called when a connection has nothing more to do while the front closes. */
   onIdle(): void
 }
 
@@ -112,7 +115,7 @@ export class Connection {
       if (this.#waiting.length === 0) this.#release()
     } else if (this.#onFree !== undefined) {
       this.#onFree()
-    } else if (this.#state.isDraining) {
+    } else if (this.#state.isClosing) {
       this.#state.onIdle()
     }
   }

@@ -54,6 +54,7 @@ class NodeFront implements Front {
       held: [],
       isFlushScheduled: false,
       isDraining: false,
+      isClosing: false,
       onIdle: () => setImmediate(() => this.#server.closeIdleConnections()),
     }
     this.#server = this.#createServer()
@@ -87,8 +88,13 @@ class NodeFront implements Front {
     if (this.#server instanceof TlsServer) this.#tls?.replace(this.#server, material)
   }
 
-  async close(graceMs: number): Promise<void> {
+  drain(): void {
     this.#state.isDraining = true
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.drain()
+    this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const stream of this.#detached.values()) stream.goAway()
     const deadline = setTimeout(() => {

@@ -63,7 +63,7 @@ export class RawConnection implements Timed, RawStreamOwner {
   free(stream: { readonly closes: boolean }): void {
     if (this.#stream !== stream || this.#phase !== 'open') return
     this.#stream = undefined
-    if (stream.closes || this.#state.isDraining) {
+    if (stream.closes || this.#state.isClosing) {
       this.#leave()
       return
     }
@@ -100,7 +100,7 @@ export class RawConnection implements Timed, RawStreamOwner {
 
   // The front calls these.
 
-  drain(): void {
+  onClosing(): void {
     const stream = this.#stream
     if (stream?.upgraded !== undefined) stream.goAway()
     // A client that has just come may have its first request on the way.

@@ -50,6 +50,7 @@ class RawFront implements Front {
       held: [],
       isFlushScheduled: false,
       isDraining: false,
+      isClosing: false,
       dateLine: '',
       dateSecond: 0,
     }
@@ -79,10 +80,15 @@ class RawFront implements Front {
     if (this.#server instanceof TlsServer) this.#tls?.replace(this.#server, material)
   }
 
-  async close(graceMs: number): Promise<void> {
+  drain(): void {
     this.#state.isDraining = true
+  }
+
+  async close(graceMs: number): Promise<void> {
+    this.drain()
+    this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
-    for (const connection of this.#connections) connection.drain()
+    for (const connection of this.#connections) connection.onClosing()
     const deadline = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy()
     }, graceMs)

@@ -45,7 +45,10 @@ export interface RawFrontState {
   /** Streams with text that was not sent yet, in this turn of the event loop. */
   readonly held: Held[]
   isFlushScheduled: boolean
+  /** Every answer ends its connection. */
   isDraining: boolean
+  /** Connections end as soon as they have nothing to do. */
+  isClosing: boolean
   dateLine: string
   dateSecond: number
 }
