@@ -14,7 +14,7 @@ a file, and [config/gateway.schema.json](../config/gateway.schema.json) lets edi
 * **File**: \`--config FILE\`, else \`DRIPGATE_CONFIG\`, else \`config/gateway.yaml\`. YAML 1.2. \`dripgate check\` names every problem with line and column; unknown settings are problems.
 * **Duration**: \`500ms\`, \`2s\`, \`1m\`, \`1h\`, \`1d\`, or milliseconds. **Size**: \`64KiB\`, \`10MiB\`, \`1GiB\`, or bytes.
 * **In values**: \`\${NAME}\` and \`\${NAME:-default}\` come from the environment, \`\${file:/run/secrets/x}\` from a file; \`$$\` is one \`$\`. Relative paths start at the working directory.
-* **Reload**: SIGHUP, a changed file with `gateway.watch`, or `config.reload` of the management RPC. A bad file is refused whole and the old one goes on.
+* **Reload**: SIGHUP, a changed file with \`gateway.watch\`, or \`config.reload\` of the management RPC. A bad file is refused whole and the old one goes on.
 `
 
 export function toConfigurationReference(): string {

@@ -90,9 +90,11 @@ describe.each(PAGES)('%s', (page) => {
 
 it('lists every page of docs in its index', () => {
   const index = read('docs/README.md')
-  for (const page of PAGES.filter((name) => /^docs\/(?!README)/.test(name))) {
-    expect(index, page).toContain(`(${path.basename(page)})`)
-  }
+  const pages = PAGES.filter((page) => /^docs\/(?!README)/.test(page)).map((page) => path.basename(page))
+  expect(
+    pages.filter((page) => !index.includes(`(${page})`)),
+    'add these to docs/README.md',
+  ).toEqual([])
 })
 
 /** Whatever variable a page takes a value from. */
