@@ -9,7 +9,7 @@ import { openCertificates } from './certificates.ts'
 import type { ConfigFile } from './config/config-file.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
-import { createTargetDirectory, type TargetSeed } from './data-plane/target-directory.ts'
+import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
 import { parsePurgeKey } from './domain/purge-key.ts'
 import type { CachePurger } from './ports/purge.ts'
@@ -65,9 +65,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const listen = await reserveGatewayPort(config, logger)
   const names = createNames()
   const counters = createCounters(listen.threads)
-  const directory = createTargetDirectory()
-  let targets = listTargets(config)
-  const metrics = createMetrics({ counters, names, version, nowMs: clock.wallMs })
+  const targets = await openTargetWatch({
+    config,
+    logger,
+    onChange: (seed) => threads.setTargets(seed),
+  })
+  const metrics = createMetrics({
+    counters,
+    names,
+    version,
+    nowMs: clock.wallMs,
+    upstreams: targets.figures,
+  })
   const certificates = openCertificates({
     config,
     logger,
@@ -108,7 +117,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         store: store.seed,
         counters,
         names: names.add(listNames(config)),
-        targets,
+        targets: targets.seed(),
         clock: anchor,
       },
       store,
@@ -148,33 +157,41 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 
   certificates.start(threads.replaceTls)
+  targets.commit(config)
 
-  function listTargets(config: Config): TargetSeed {
-    return directory.list(config, (hostname) => [hostname])
+  async function prepare(next: Config): Promise<string | undefined> {
+    try {
+      return await threads.prepare(next, names.add(listNames(next)), await targets.prepare(next))
+    } catch (error) {
+      return errorText(error)
+    }
+  }
+
+  function abandon(): void {
+    threads.abandon()
+    targets.abandon()
   }
 
   /** All or nothing: gives what stands in the way, and then the old configuration goes on. */
   async function swap(next: Config): Promise<string | undefined> {
     if (isStopping) return 'the gateway is stopping'
-    const nextTargets = listTargets(next)
-    const problem = await threads.prepare(next, names.add(listNames(next)), nextTargets)
+    const problem = await prepare(next)
     if (problem === undefined) {
       try {
         await applyKeyspaces(store.keyStore, next, { clock, logger })
         await threads.commit()
         config = next
-        targets = nextTargets
-        directory.keep([targets])
+        targets.commit(next)
         store.configure(next)
         certificates.configure(next)
         followFile()
         return undefined
       } catch (error) {
-        threads.abandon()
+        abandon()
         return errorText(error)
       }
     }
-    threads.abandon()
+    abandon()
     return problem
   }
 
@@ -202,6 +219,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       certificates.close()
       await sleep(config.gateway.shutdown_delay)
       await threads.close(config.gateway.shutdown_timeout)
+      targets.close()
       await admin.close()
       await store.close()
     },

@@ -65,6 +65,7 @@ const FIXED_GATEWAY_SETTINGS = [
   'workers',
   'engine',
   'share_port',
+  'dns',
   'timeouts',
   'min_body_rate',
   'max_header_bytes',

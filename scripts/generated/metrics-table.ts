@@ -33,7 +33,10 @@ async function renderEverything(): Promise<string> {
   const names = createNames()
   names.add({ routes: ['orders'], upstreams: ['orders'] })
   openRegion(counters, 0).fill(1)
-  const metrics = createMetrics({ counters, names, version: '0', nowMs: () => 0 })
+  const target = { up: 1, ejected: 1, down: 1, ejections: 1 }
+  const orders = { name: 'orders', isCircuitOpen: true, circuitOpenings: 1, retries: 1, retriesRefused: 1 }
+  const upstreams = () => [{ ...orders, targets: [target] }]
+  const metrics = createMetrics({ counters, names, version: '0', nowMs: () => 0, upstreams })
   metrics.countAdminRequest(200)
   metrics.setCertificates([{ file: 'orders.pem', expiresAt: 0 }])
   return (await metrics.render()).body

@@ -11,6 +11,7 @@ interface ListenAddress {
 const LISTEN_HINT = 'must be an address such as 127.0.0.1:8080, [::1]:8080 or :8080'
 const TARGET_HINT = 'must be an origin such as http://127.0.0.1:9000 or https://orders.internal'
 const CIDR_HINT = 'must be an address range such as 10.0.0.0/8 or fd00::/8'
+const DNS_SERVER_HINT = 'must be an address such as 10.0.0.53, 127.0.0.1:5353 or [fd00::53]:53'
 const HOST_NAME = /^(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*$/
 
 /** Takes `HOST:PORT`, with IPv6 in brackets; an empty host is 0.0.0.0. */
@@ -41,6 +42,20 @@ export function cidrField() {
     ctx.addIssue(CIDR_HINT)
     return z.NEVER
   })
+}
+
+/** Takes an IP address, with a port if need be; IPv6 with a port in brackets. */
+export function dnsServerField() {
+  return textField(DNS_SERVER_HINT).refine(isDnsServer, { error: DNS_SERVER_HINT })
+}
+
+function isDnsServer(text: string): boolean {
+  if (isIP(text) !== 0 && !text.includes('%')) return true
+  const colon = text.lastIndexOf(':')
+  const port = text.slice(colon + 1)
+  if (colon < 0 || !/^\d{1,5}$/.test(port) || Number(port) === 0 || Number(port) > 65_535) return false
+  const host = text.slice(0, colon)
+  return isIPv4(host) || (host.startsWith('[') && host.endsWith(']') && isIPv6(host.slice(1, -1)))
 }
 
 /** Whoever writes a bare port is told the whole form, not that a number is no text. */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { cidrField, listenField } from './addresses.ts'
+import { cidrField, dnsServerField, listenField } from './addresses.ts'
 import { redisPlaceSchema, redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
 import { gatewayTlsSchema } from './tls-schema.ts'
@@ -82,6 +82,18 @@ const gatewaySchema = z.strictObject({
     .describe(
       'Time between readiness failing and the first refused connection, for load balancers to notice. Answers in it say Connection: close.',
     ),
+  dns: z
+    .strictObject({
+      servers: z
+        .array(dnsServerField())
+        .max(16)
+        .prefault([])
+        .describe(
+          'DNS servers for the names of targets: ADDRESS or ADDRESS:PORT. None: those of the system.',
+        ),
+    })
+    .prefault({})
+    .describe('How the names of targets are resolved.'),
   share_port: z
     .boolean()
     .default(false)

@@ -35,6 +35,48 @@ const upstreamTimeoutsSchema = z.strictObject({
 
 const percentField = () => z.int().min(0).max(100)
 
+const healthCheckSchema = z.strictObject({
+  path: z
+    .string()
+    .regex(/^\/[\x21\x22\x24-\x7e]*$/, {
+      error: 'must be a path such as /healthz, in visible ASCII without #',
+    })
+    .max(8192)
+    .default('/')
+    .describe('What is asked for, by GET.'),
+  interval: durationField({ min: 10 }).prefault('5s').describe('Time between two checks of an address.'),
+  timeout: durationField({ min: 10 })
+    .prefault('2s')
+    .describe('Longest wait for the answer; a later one is a failure.'),
+  healthy_after: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(1)
+    .describe('Good answers in a row after which a target that is down is up again.'),
+  unhealthy_after: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(2)
+    .describe('Failures in a row after which a target is down; the very first check decides at once.'),
+  host: z
+    .string()
+    .regex(/^[A-Za-z0-9._:[\]-]{1,255}$/, { error: 'must be a host name, with a port if need be' })
+    .optional()
+    .describe('Value of the Host field. Left out: the host of the target.'),
+  status: z
+    .array(
+      z.union([z.int().min(200).max(599), z.enum(['2xx', '3xx', '4xx', '5xx'])], {
+        error: 'must be a status from 200 to 599, or 2xx, 3xx, 4xx or 5xx',
+      }),
+    )
+    .min(1)
+    .max(100)
+    .prefault(['2xx', '3xx'])
+    .describe('Statuses of good answers: numbers, or whole classes such as 2xx.'),
+})
+
 const ejectionSchema = z.strictObject({
   failures: z
     .int()
@@ -110,7 +152,9 @@ export const upstreamSchema = z
       .enum(['round_robin', 'least_requests'])
       .default('round_robin')
       .describe('How a target is picked: in turns, or the one with the fewest requests in flight.'),
-    health_check: notYet('Active checks of the targets: {path, interval, timeout}.'),
+    health_check: healthCheckSchema
+      .optional()
+      .describe('Active checks: each address of a target is asked regularly. Left out: none.'),
     ejection: ejectionSchema
       .prefault({})
       .describe('When a target whose requests fail is left out for a while.'),

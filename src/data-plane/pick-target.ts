@@ -18,11 +18,11 @@ export function pickTarget(
   return picked ?? tryEarly(upstream, tried, clock)
 }
 
-/** In whole seconds, at least 1: when the first of the targets is due for a trial. */
+/** In whole seconds, at least 1: when the first of the targets is due for a check or a trial. */
 export function toRetryAfterSeconds(upstream: Upstream, nowMs: number): string {
   let outMsMin = upstream.circuit.outMs(nowMs)
   for (const { health } of upstream.targets) {
-    const outMs = health.isDown ? 0 : health.outMs(nowMs)
+    const outMs = health.isDown ? upstream.checkIntervalMs : health.outMs(nowMs)
     if (outMs > 0 && (outMsMin === 0 || outMs < outMsMin)) outMsMin = outMs
   }
   return String(Math.max(1, Math.ceil(outMsMin / 1000)))

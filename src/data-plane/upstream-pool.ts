@@ -53,6 +53,8 @@ export interface Upstream {
   readonly circuitRule: CircuitRule
   readonly circuit: HealthCell
   readonly traffic: Traffic
+  /** Between two active checks; 0 without any. */
+  readonly checkIntervalMs: number
   /** Where the next search starts. */
   turn: number
   /** When a failure was last logged; one line a second is enough. */
@@ -95,6 +97,7 @@ export function createUpstreams(config: Config, engine: Engine, seed: TargetSeed
       ...compileRules(entry),
       circuit: new HealthCell(seed.memory, places.slot),
       traffic: new Traffic(),
+      checkIntervalMs: entry.health_check?.interval ?? 0,
       turn: 0,
       warnedAtMs: Number.NEGATIVE_INFINITY,
     }
@@ -133,7 +136,7 @@ function mergeTargets(
 }
 
 /** By position. Throws where a CA file cannot be read. */
-function readOrigins({ targets, tls }: UpstreamConfig): Origin[] {
+export function readOrigins({ targets, tls }: UpstreamConfig): Origin[] {
   const ca = tls.ca === undefined ? undefined : readFileSync(tls.ca, 'utf8')
   return targets.map((url) => parseOrigin(url, { ca, servername: tls.servername }))
 }

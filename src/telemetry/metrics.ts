@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { STORE_FIGURES, type StoreFigure } from '../ports/store-figures.ts'
+import type { UpstreamFigures } from '../ports/target-figures.ts'
 import {
   CODES,
   CONNECTIONS_CELL,
@@ -15,6 +16,7 @@ import {
 import { listRequestSources } from './request-sources.ts'
 import { createScriptCounter, type ScriptCounter } from './script-counter.ts'
 import { type Regions, type Source, sum } from './sources.ts'
+import { listTargetSources } from './target-sources.ts'
 
 export interface Metrics {
   /** In OpenMetrics where the `Accept` field prefers it, else in the Prometheus text format. */
@@ -37,6 +39,7 @@ export function createMetrics(deps: {
   readonly names: NameRegistry
   readonly version: string
   readonly nowMs: () => number
+  readonly upstreams: () => readonly UpstreamFigures[]
 }): Metrics {
   const registry = new Registry()
   const { counters, names } = deps
@@ -48,6 +51,7 @@ export function createMetrics(deps: {
     ...listRequestSources(regions, exemplars, names),
     ...listThreadSources(regions),
     ...listStoreSources(regions),
+    ...listTargetSources(deps.upstreams),
   ]) {
     register(registry, source)
   }

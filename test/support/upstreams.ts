@@ -40,11 +40,15 @@ const sayOk: HttpHandler = (_request, answer) => {
   answer.end('ok')
 }
 
-/** Reads each request whole, then lets the handler answer. */
-export async function startHttpUpstream(handler: HttpHandler = sayOk): Promise<HttpUpstream> {
+/** Reads each request whole, then lets the handler answer. Port 0 takes any free one. */
+export async function startHttpUpstream(
+  handler: HttpHandler = sayOk,
+  port = 0,
+  host = '127.0.0.1',
+): Promise<HttpUpstream> {
   const state = createHttpState()
   const server = createHttpServer((request, answer) => collect(state, request, answer, handler))
-  return await open(server, 'http', state)
+  return await open(server, 'http', state, { port, host })
 }
 
 /** The same behind TLS. */
@@ -177,11 +181,12 @@ async function open<State extends object>(
   server: Server,
   scheme: 'http' | 'https',
   state: State,
+  listen: { readonly port: number; readonly host: string } = { port: 0, host: '127.0.0.1' },
 ): Promise<Upstream & State> {
   const openSockets = new Set<Socket>()
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
+    server.listen(listen.port, listen.host, resolve)
   })
   const { port } = server.address() as AddressInfo
   const upstream: Upstream & State = Object.assign(state, {

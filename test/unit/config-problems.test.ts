@@ -180,7 +180,6 @@ describe('a problem points at its cause', () => {
 
   test.each([
     ['gateway: {http2: true}', '1:18'],
-    ['upstreams: {o: {targets: ["http://h"], health_check: {path: /}}}', '1:40'],
     [`${ROUTED}routes: [{upstream: orders, cache: {}}]`, '2:29'],
   ])('what this version lacks is refused, not ignored: %s', (text, place) => {
     const [problem, ...others] = listProblems(text)

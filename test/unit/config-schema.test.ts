@@ -166,6 +166,7 @@ describe('defaults', () => {
         min_body_rate: 1024,
         shutdown_timeout: 10_000,
         shutdown_delay: 0,
+        dns: { servers: [] },
         share_port: false,
         watch: false,
         access_log: { output: 'off' },

@@ -157,7 +157,7 @@ it('goes on in a new file when the old one was moved away before a reload', asyn
 it('drops lines, counts them and keeps a bounded number when nobody writes them out', async () => {
   const counters = createCounters(1)
   const names = createNames()
-  const metrics = createMetrics({ counters, names, version: '0', nowMs: () => 0 })
+  const metrics = createMetrics({ counters, names, version: '0', nowMs: () => 0, upstreams: () => [] })
   const accessLog = openAccessLog(file)
   const recorder = createRecorder({ counters, threadIndex: 0, names: names.all(), accessLog })
   // One turn of the event loop: not a single write can end in it.

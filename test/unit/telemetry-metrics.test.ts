@@ -49,7 +49,11 @@ function setUp(threads = 1): Setup {
   const counters = createCounters(threads)
   const names = createNames()
   names.add({ routes: ['orders'], upstreams: ['shop'] })
-  return { counters, names, metrics: createMetrics({ counters, names, version: '1.2.3', nowMs: () => 5000 }) }
+  return {
+    counters,
+    names,
+    metrics: createMetrics({ counters, names, version: '1.2.3', nowMs: () => 5000, upstreams: () => [] }),
+  }
 }
 
 function recorderOf({ counters, names }: Setup, threadIndex = 0) {

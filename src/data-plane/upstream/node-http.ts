@@ -39,7 +39,7 @@ export function createChunkedAgent(origin: Origin, connectionsMax: number): Chun
 }
 
 /** What a request to this origin needs beside its own head. */
-function toConnectOptions(origin: Origin) {
+export function toConnectOptions(origin: Origin) {
   return {
     host: origin.address,
     port: origin.port,
