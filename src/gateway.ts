@@ -12,7 +12,9 @@ import { type AdminListener, openAdminListener } from './control-plane/listener.
 import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
 import { parsePurgeKey } from './domain/purge-key.ts'
+import { KEY_RECORDS_MARK, listPurgeMarks } from './domain/purge-marks.ts'
 import type { CachePurger } from './ports/purge.ts'
+import { createPurgeMemory, PurgeCounters } from './ports/purge-counters.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
 import { createReload } from './reload.ts'
@@ -24,7 +26,7 @@ import {
   type MetricNames,
   sumStoreFigure,
 } from './telemetry/counters.ts'
-import { createMetrics } from './telemetry/metrics.ts'
+import { createMetrics, type Metrics } from './telemetry/metrics.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 import { extension, startThreads, type Threads } from './threads.ts'
 
@@ -77,6 +79,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     nowMs: clock.wallMs,
     upstreams: targets.figures,
   })
+  const purgeMemory = createPurgeMemory()
+  const purgeCounters = new PurgeCounters(purgeMemory)
+  // Without other nodes there is nobody whose purges could be missed.
+  if (config.store.redis === undefined) purgeCounters.setLease(Number.POSITIVE_INFINITY)
   const certificates = openCertificates({
     config,
     logger,
@@ -103,7 +109,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   })
   let unwatch: (() => void) | undefined
   let isStopping = false
-  const purger = createPurger(store)
+  const purger = createPurger(store, purgeCounters, metrics)
   let threads: Threads
   let admin: AdminListener
   try {
@@ -116,6 +122,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         tls: certificates.material,
         store: store.seed,
         counters,
+        purge: purgeMemory,
         names: names.add(listNames(config)),
         targets: targets.seed(),
         clock: anchor,
@@ -226,14 +233,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-/** Key metadata is all that is cached so far, so other kinds of keys have nothing to drop. */
-function createPurger(store: Store): CachePurger {
+function createPurger(store: Store, counters: PurgeCounters, metrics: Metrics): CachePurger {
   return {
     async purge(text) {
-      const { kind } = parsePurgeKey(text)
-      const isCached = kind === 'plain' || kind === 'key' || kind === 'keyspace'
-      if (isCached && !(await store.forgetRecords())) return { kind: 'pending', acknowledged: 0, pending: 1 }
-      return { kind: 'done', acknowledged: 1 }
+      const marks = listPurgeMarks(parsePurgeKey(text))
+      counters.raise(marks)
+      const isDone = !marks.includes(KEY_RECORDS_MARK) || (await store.forgetRecords())
+      metrics.countPurge(isDone ? 'done' : 'pending')
+      return isDone ? { kind: 'done', acknowledged: 1 } : { kind: 'pending', acknowledged: 0, pending: 1 }
     },
   }
 }

@@ -1,5 +1,6 @@
 import type { Config } from './config/schema.ts'
 import type { TargetSeed } from './data-plane/target-directory.ts'
+import type { PurgeMemory } from './ports/purge-counters.ts'
 import type { TlsMaterial } from './ports/tls.ts'
 import type { StoreFromThread, StoreSeed, StoreToThread } from './stores/store.ts'
 import type { Counters, MetricNames } from './telemetry/counters.ts'
@@ -17,6 +18,7 @@ export interface ThreadStart {
   readonly tls: TlsMaterial | undefined
   readonly store: StoreSeed
   readonly counters: Counters
+  readonly purge: PurgeMemory
   readonly names: MetricNames
   readonly targets: TargetSeed
   readonly clock: ClockAnchor

@@ -7,6 +7,7 @@ import { hashByteString } from './app/tokens.ts'
 import { createTraceparents } from './app/traceparents.ts'
 import type { Config } from './config/schema.ts'
 import { compileRanges } from './data-plane/address-ranges.ts'
+import { createThreadCache } from './data-plane/cache/thread-cache.ts'
 import { chooseEngines } from './data-plane/engines.ts'
 import type { Plan } from './data-plane/exchange.ts'
 import { openFront } from './data-plane/front/open-front.ts'
@@ -19,7 +20,7 @@ import type { TlsMaterial } from './ports/tls.ts'
 import type { Front } from './ports/transport.ts'
 import { openThreadStore } from './stores/thread-store.ts'
 import { type AccessLog, openAccessLog } from './telemetry/access-log.ts'
-import { type MetricNames, openStoreFigures } from './telemetry/counters.ts'
+import { type MetricNames, openCacheFigures, openStoreFigures } from './telemetry/counters.ts'
 import { createLogger } from './telemetry/logger.ts'
 import { createRecorder } from './telemetry/recorder.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
@@ -48,6 +49,12 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   const figures = openStoreFigures(start.counters, start.index)
   const store = openThreadStore({ seed: start.store, config, figures, post })
   const { records, buckets, local } = store
+  const cache = createThreadCache({
+    bytesMax: shareMemory(config),
+    memory: start.purge,
+    figures: openCacheFigures(start.counters, start.index),
+    nowMs: clock.bucketMs,
+  })
   let accessLog = openLog(config)
   let { tls } = start
   let front: Front | undefined
@@ -66,6 +73,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
       checkLocally: local && createCheckKey({ records: local, buckets: local, clock }),
       hashToken: rememberHashes(hashByteString, TOKEN_HASHES_MAX),
       recorder,
+      cache,
       clock,
       createRequestId: createRequestIds({ bytes: randomBytes }),
       logger,
@@ -116,6 +124,11 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   if (tls !== undefined && tls !== tlsAtOpening) replaceTls(tls)
   if (front !== undefined) post({ kind: 'listening', port: front.address.port })
 
+  /** Of the memory for cached answers, what one thread gets. */
+  function shareMemory({ gateway }: Config): number {
+    return Math.floor(gateway.cache.memory / start.counters.threads)
+  }
+
   /** Gives what is wrong with the new configuration. */
   function prepare({ config, names, targets }: Extract<ToThread, { kind: 'prepare' }>): string | undefined {
     abandon()
@@ -137,6 +150,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     recorder.setAccessLog(accessLog)
     pipeline.replace(plan)
     store.configure(next.config)
+    cache.store.resize(shareMemory(next.config))
     next = undefined
     before.accessLog?.close()
     void before.plan.upstreams.close()

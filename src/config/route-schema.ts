@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { cidrField } from './addresses.ts'
+import { routeCacheSchema } from './cache-schema.ts'
 import { corsSchema } from './cors-schema.ts'
 import {
   type Direction,
@@ -12,7 +13,7 @@ import {
   removableFieldName,
 } from './http-fields.ts'
 import { sizeField } from './units.ts'
-import { NAME, NAME_HINT, notYet, routeTimeoutsSchema } from './upstream-schema.ts'
+import { NAME, NAME_HINT, routeTimeoutsSchema } from './upstream-schema.ts'
 
 const KSID = /^ks_[A-Za-z0-9_-]{1,64}$/
 
@@ -173,7 +174,7 @@ export const routeSchema = z
       .describe(
         'Fields that tell clients their limit: ietf (RateLimit, RateLimit-Policy), legacy (X-RateLimit-*). [] sends none.',
       ),
-    cache: notYet('Caching of answers.'),
+    cache: routeCacheSchema.optional(),
   })
   .refine((route) => !isRecord(route) || route.keyspace === undefined || route.keyspaces === undefined, {
     error: 'must not stand beside keyspaces: give one of the two',

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { cidrField, dnsServerField, listenField } from './addresses.ts'
+import { gatewayCacheSchema } from './cache-schema.ts'
 import { redisPlaceSchema, redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
 import { gatewayTlsSchema } from './tls-schema.ts'
@@ -133,6 +134,7 @@ const gatewaySchema = z.strictObject({
     })
     .prefault({})
     .describe('W3C trace context: traceparent and tracestate.'),
+  cache: gatewayCacheSchema,
 })
 
 const NAMESPACE_HINT = 'must be a prefix of keys such as "user:", without "*", or "*" alone for every key'

@@ -6,14 +6,6 @@ import { durationField } from './units.ts'
 export const NAME = /^[A-Za-z0-9_.-]{1,64}$/
 export const NAME_HINT = 'must be 1 to 64 letters, digits, "_", "." or "-"'
 
-/** A setting that a later version has. Never read and ignored: whoever writes it is told. */
-export function notYet(description: string) {
-  return z
-    .never({ error: 'is not available in this version yet' })
-    .optional()
-    .describe(`${description} Not available in this version yet.`)
-}
-
 const connectTimeout = durationField({ min: 1 })
 const CONNECT_TEXT = 'Longest time to open a connection to a target, TLS included.'
 const RESPONSE_TEXT = 'Longest wait for the head of the answer once the request was sent. 0 waits for ever.'

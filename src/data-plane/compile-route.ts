@@ -1,5 +1,6 @@
 import type { Config } from '../config/schema.ts'
 import { compileRanges } from './address-ranges.ts'
+import { compileCacheRules } from './cache/rules.ts'
 import { CORS_ANSWER_FIELDS, compileCors } from './cors.ts'
 import {
   HOP_BY_HOP,
@@ -22,8 +23,13 @@ type RouteConfig = Config['routes'][number]
 type UpstreamConfig = Config['upstreams'][string]
 type FieldChanges = RouteConfig['headers']['request']
 
-/** `index` is the position in the configuration. */
-export function compileRoute(entry: RouteConfig, index: number, upstream: UpstreamConfig | undefined): Route {
+/** `index` is the position in `all`, the routes of the configuration. */
+export function compileRoute(
+  entry: RouteConfig,
+  index: number,
+  upstream: UpstreamConfig | undefined,
+  all: readonly RouteConfig[],
+): Route {
   if (upstream === undefined) throw new Error(`route ${entry.name} names an upstream that is not there`)
   const isOpen = entry.keyspaces.length === 0
   const emitsIetf = !isOpen && entry.ratelimit_headers.includes('ietf')
@@ -43,6 +49,7 @@ export function compileRoute(entry: RouteConfig, index: number, upstream: Upstre
     hostHeader: entry.host_header,
     forwardCredentials: entry.forward_credentials,
     cost: entry.cost,
+    cache: compileCacheRules(entry, upstream, all),
     timeouts: compileTimeouts(entry, upstream),
     bodyBytesMax: entry.max_body ?? Number.POSITIVE_INFINITY,
     onStoreError: entry.on_store_error,

@@ -1,5 +1,13 @@
 import type { CheckKey } from '../app/check-key.ts'
-import type { Clock, DecisionLabel, FinishedExchange, Logger, Recorder } from '../ports/runtime.ts'
+import type { GatewayErrorCode } from '../domain/errors.ts'
+import type {
+  CacheOutcome,
+  Clock,
+  DecisionLabel,
+  FinishedExchange,
+  Logger,
+  Recorder,
+} from '../ports/runtime.ts'
 import type {
   ClientStream,
   RawFields,
@@ -8,6 +16,7 @@ import type {
   UpstreamStream,
 } from '../ports/transport.ts'
 import type { AddressRanges } from './address-ranges.ts'
+import type { ThreadCache } from './cache/thread-cache.ts'
 import type { ClientAddress } from './client-address.ts'
 import { resolveClientAddress } from './client-address.ts'
 import { findRequestId, findTraceparent } from './headers.ts'
@@ -26,6 +35,7 @@ export interface PipelineDeps {
   /** SHA-256 in lowercase hex of a byte string (one character, one byte). */
   readonly hashToken: (token: string) => string
   readonly recorder: Recorder
+  readonly cache: ThreadCache
   readonly clock: Clock
   readonly createRequestId: () => string
   readonly logger: Logger
@@ -41,7 +51,21 @@ export interface Plan {
   readonly createTraceparent?: (() => string) | undefined
 }
 
+export type { CacheOutcome }
+
 const NONE_TRIED: readonly PooledTarget[] = []
+
+/** The part of the response cache in one exchange; hears the upstream in its place. */
+export interface CacheUse extends UpstreamHandler {
+  /** The fields of the request to send upstream. */
+  readonly rawHeaders: RawFields
+  /** The client takes more of a stored body. */
+  resume(): void
+  /** The exchange is to be refused: whether the client was given a stored answer instead. */
+  rescue(code: GatewayErrorCode): boolean
+  /** The exchange is over. */
+  finish(): void
+}
 
 /** What the stages take and hand on. */
 export type Exchange = ExchangeState & UpstreamHandler
@@ -93,6 +117,13 @@ export class ExchangeState implements FinishedExchange {
   repeats = 0
   /** A 1xx was passed on. */
   hasInformed = false
+  /** Only on routes that cache. */
+  cacheUse: CacheUse | undefined = undefined
+  cacheOutcome: CacheOutcome | undefined = undefined
+  tokenHash = ''
+  /** Tokens to take now, and those that were taken. */
+  dueCost = 0
+  paidCost = 0
   hasBodyStarted = false
   isAnswerBegun = false
   isOver = false
@@ -134,6 +165,7 @@ export class ExchangeState implements FinishedExchange {
   finish(): void {
     if (this.isOver) return
     this.isOver = true
+    if (this.cacheUse !== undefined) this.cacheUse.finish()
     this.durationMs = performance.now() - this.startedAt
     this.deps.recorder.record(this)
   }

@@ -48,7 +48,7 @@ function send(exchange: Exchange, route: Route, head: RequestHead): void {
   const request = toUpstreamRequest(exchange, route, head, pooled.target.host)
   pooled.inFlight++
   if (client.upgraded === undefined) {
-    exchange.stream = pooled.target.send(request, exchange)
+    exchange.stream = pooled.target.send(request, exchange.cacheUse ?? exchange)
   } else {
     exchange.tunnel = pooled.target.openTunnel(request, client.upgraded, exchange)
     exchange.stream = exchange.tunnel
@@ -68,7 +68,7 @@ function toUpstreamRequest(
     rawHeaders: buildUpstreamHeaders({
       route,
       head,
-      rawHeaders: exchange.client.rawHeaders,
+      rawHeaders: exchange.cacheUse?.rawHeaders ?? exchange.client.rawHeaders,
       client: exchange.address,
       protocol: exchange.client.protocol,
       requestId: exchange.requestId,

@@ -28,6 +28,7 @@ export class LiveExchange extends ExchangeState implements ClientHandler, Upstre
 
   onClientDrain(): void {
     this.stream?.resume()
+    this.cacheUse?.resume()
   }
 
   onClientFault(code: ClientFault): void {

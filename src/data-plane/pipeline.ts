@@ -9,6 +9,7 @@ import type {
   FrontHandler,
   WholeAnswer,
 } from '../ports/transport.ts'
+import { answerFromCache, priceOf } from './cache/answer.ts'
 import { extractCredential } from './credentials.ts'
 import type { Exchange, PipelineDeps, Plan } from './exchange.ts'
 import { forward } from './forward.ts'
@@ -67,7 +68,7 @@ function run(exchange: Exchange): void {
     refuse(exchange, token.code)
   } else if (exchange.route?.isOpen === true) {
     exchange.decision = 'open'
-    forward(exchange)
+    answer(exchange)
   } else {
     decide(exchange, exchange.deps.hashToken(token))
   }
@@ -101,6 +102,7 @@ function route(exchange: Exchange): Refusal | undefined {
       exchange.route = match.route
       exchange.routeId = match.route.index
       exchange.routeName = match.route.name
+      exchange.dueCost = match.route.cache === undefined ? match.route.cost : match.route.cache.firstCost
       return undefined
   }
 }
@@ -130,9 +132,10 @@ function identify(exchange: Exchange): string | Refusal {
 function decide(exchange: Exchange, tokenHash: string): void {
   const { route, deps } = exchange
   if (route === undefined) return
+  exchange.tokenHash = tokenHash
   let decision: MaybePromise<Decision>
   try {
-    decision = deps.checkKey(tokenHash, route.keyspaces, route.cost)
+    decision = deps.checkKey(tokenHash, route.keyspaces, exchange.dueCost)
   } catch (error) {
     handleCheckError(exchange, tokenHash, error)
     return
@@ -173,8 +176,20 @@ function follow(exchange: Exchange, decision: Decision): void {
       exchange.kid = decision.kid
       exchange.ksid = decision.ksid
       exchange.limitFields = buildRateLimitFields(route, decision)
-      forward(exchange)
+      answer(exchange)
   }
+}
+
+/** From the cache where the route has one; it may find that there is more to pay, as for a miss. */
+function answer(exchange: Exchange): void {
+  if (exchange.route?.cache === undefined) {
+    forward(exchange)
+    return
+  }
+  exchange.paidCost += exchange.dueCost
+  exchange.dueCost = priceOf(exchange) - exchange.paidCost
+  if (exchange.dueCost > 0) decide(exchange, exchange.tokenHash)
+  else answerFromCache(exchange)
 }
 
 /** The store cannot be asked: the route says what happens then. Anything else is a fault of ours. */
@@ -188,7 +203,7 @@ function handleCheckError(exchange: Exchange, tokenHash: string, error: unknown)
   const policy = exchange.route?.onStoreError
   if (policy === 'allow') {
     exchange.degraded = 'allow'
-    forward(exchange)
+    answer(exchange)
   } else if (policy === 'local' && exchange.degraded === undefined) {
     decideLocally(exchange, tokenHash)
   } else {
@@ -206,7 +221,7 @@ function decideLocally(exchange: Exchange, tokenHash: string): void {
   exchange.degraded = 'local'
   // Asking for a promise even where none is needed: this is not the hot path.
   Promise.resolve()
-    .then(() => deps.checkLocally?.(tokenHash, route.keyspaces, route.cost))
+    .then(() => deps.checkLocally?.(tokenHash, route.keyspaces, exchange.dueCost))
     .then(
       (decision) => guard(exchange, () => decision !== undefined && follow(exchange, decision)),
       (error: unknown) => guard(exchange, () => handleCheckError(exchange, tokenHash, error)),

@@ -27,6 +27,7 @@ export function refuse(exchange: Exchange, code: GatewayErrorCode, details: Refu
     cut(exchange)
     return
   }
+  if (exchange.cacheUse?.rescue(code) === true) return
   const answer = buildLocalAnswer({
     code,
     requestId: exchange.requestId,

@@ -69,7 +69,7 @@ export function compileRoutes(config: Config): RouteTable {
   let segmentLengthMax = 0
 
   for (const [index, entry] of config.routes.entries()) {
-    const route = compileRoute(entry, index, config.upstreams[entry.upstream])
+    const route = compileRoute(entry, index, config.upstreams[entry.upstream], config.routes)
     routes.push(route)
     const segments = entry.match.path.split('/').filter(Boolean).map(decodePercent)
     segmentsMax = Math.max(segmentsMax, segments.length)

@@ -1,4 +1,5 @@
 import { type AddressRanges, isWithin } from './address-ranges.ts'
+import type { CacheRules } from './cache/rules.ts'
 import type { Cors } from './cors.ts'
 import { equalsIgnoreCase, type RawHeaders } from './raw-headers.ts'
 
@@ -27,6 +28,8 @@ export interface Route {
   readonly hostHeader: 'preserve' | 'upstream'
   readonly forwardCredentials: boolean
   readonly cost: number
+  /** `undefined` where answers are neither cached nor able to outdate cached ones. */
+  readonly cache: CacheRules | undefined
   readonly timeouts: RouteTimeouts
   /** `Infinity` for no limit, 0 for no body at all. */
   readonly bodyBytesMax: number

@@ -65,6 +65,11 @@ export const GATEWAY_ERRORS = {
     owner: 'store',
     message: 'The rate limit cannot be checked at the moment.',
   },
+  not_cached: {
+    status: 504,
+    owner: 'client',
+    message: 'There is no stored answer that this request would accept, and it asks for no other.',
+  },
   internal_error: { status: 500, owner: 'gateway', message: 'The gateway failed to handle this request.' },
 } as const satisfies Record<string, ErrorEntry>
 

@@ -39,6 +39,9 @@ export type DecisionLabel =
   /** Refused before a decision: malformed, ambiguous, not routed, wrong method, too slow. */
   | 'rejected'
 
+/** What the response cache did for an exchange: the label values of `dripgate_cache_requests_total`. */
+export type CacheOutcome = 'hit' | 'miss' | 'stale' | 'revalidated' | 'collapsed' | 'bypass'
+
 /**
  * What is known of an exchange when it has ended. The object may be reused by the caller once
  * `record` has returned: copy what must stay.
@@ -78,6 +81,8 @@ export interface FinishedExchange {
   readonly remoteAddress: string
   /** Decided without an answer of the store, as the route says. */
   readonly degraded?: 'allow' | 'local' | undefined
+  /** On routes that cache. */
+  readonly cacheOutcome?: CacheOutcome | undefined
   /** An answer was begun but did not reach its end, whoever broke it off. */
   readonly aborted: boolean
 }

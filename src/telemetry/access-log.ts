@@ -159,6 +159,7 @@ function formatLine(exchange: FinishedExchange, time: string): string {
     `,"duration_ms":${formatMs(exchange.durationMs)}` +
     `,"upstream":${quote(exchange.upstreamName, FIELD_BYTES_MAX)}` +
     `,"upstream_ms":${exchange.upstreamMs < 0 ? 'null' : formatMs(exchange.upstreamMs)}` +
+    (exchange.cacheOutcome === undefined ? '' : `,"cache":"${exchange.cacheOutcome}"`) +
     `,"bytes_in":${exchange.bytesIn},"bytes_out":${exchange.bytesOut}` +
     `,"aborted":${exchange.aborted}}\n`
   )

@@ -7,6 +7,7 @@
  * reloads do to the configuration: so no count is lost or moved. See `createNames`.
  */
 
+import { CACHE_FIGURES, type CacheFigures, createCacheFigures } from '../ports/cache-figures.ts'
 import type { DecisionLabel } from '../ports/runtime.ts'
 import {
   createStoreFigures,
@@ -57,7 +58,8 @@ export const LINES_DROPPED_CELL = 1
 export const STORE_ERROR_MODES = ['deny', 'allow', 'local'] as const
 export const STORE_ERROR_CELL = 2
 export const STORE_FIGURES_CELL = STORE_ERROR_CELL + STORE_ERROR_MODES.length
-const THREAD_CELLS = STORE_FIGURES_CELL + STORE_FIGURES.length
+export const CACHE_FIGURES_CELL = STORE_FIGURES_CELL + STORE_FIGURES.length
+const THREAD_CELLS = CACHE_FIGURES_CELL + CACHE_FIGURES.length
 
 /** Routes and upstreams with a series of their own; more share the series of `other`. */
 export const NAMES_MAX = 1000
@@ -118,6 +120,12 @@ export function openRegion(counters: Counters, threadIndex: number): Float64Arra
 export function openStoreFigures(counters: Counters, threadIndex: number): StoreFigures {
   const region = openRegion(counters, threadIndex)
   return createStoreFigures(region.subarray(STORE_FIGURES_CELL, STORE_FIGURES_CELL + STORE_FIGURES.length))
+}
+
+/** What a thread counts about its response cache. */
+export function openCacheFigures(counters: Counters, threadIndex: number): CacheFigures {
+  const region = openRegion(counters, threadIndex)
+  return createCacheFigures(region.subarray(CACHE_FIGURES_CELL, CACHE_FIGURES_CELL + CACHE_FIGURES.length))
 }
 
 /** Over all threads. */

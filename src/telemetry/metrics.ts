@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { STORE_FIGURES, type StoreFigure } from '../ports/store-figures.ts'
 import type { UpstreamFigures } from '../ports/target-figures.ts'
+import { listCacheSources } from './cache-metrics.ts'
 import {
   CODES,
   CONNECTIONS_CELL,
@@ -31,6 +32,7 @@ export interface Metrics {
   /** Whether what the certificate files hold now is in force. */
   setCertificatesGood(isGood: boolean): void
   countScriptCall: ScriptCounter
+  countPurge(outcome: 'done' | 'pending' | 'failed'): void
 }
 
 /** Lives on the control thread; `nowMs` is the wall clock. The start counts as a good reload. */
@@ -52,6 +54,7 @@ export function createMetrics(deps: {
     ...listThreadSources(regions),
     ...listStoreSources(regions),
     ...listTargetSources(deps.upstreams),
+    ...listCacheSources((cell) => sum(regions, cell)),
   ]) {
     register(registry, source)
   }
@@ -92,6 +95,12 @@ function createOwnMetrics(
     help: 'Threads that died and were replaced.',
     registers,
   })
+  const purges = new Counter({
+    name: 'dripgate_cache_purges_total',
+    help: 'Purges by how they ended: every node has applied them (done), or not all in time.',
+    labelNames: ['outcome'],
+    registers,
+  })
   const admin = new Counter({
     name: 'dripgate_admin_requests_total',
     help: 'Requests to the admin listener.',
@@ -121,6 +130,7 @@ function createOwnMetrics(
   return {
     countReload,
     countThreadRestart: () => restarts.inc(),
+    countPurge: (outcome) => purges.inc({ outcome }),
     countAdminRequest: (status) => admin.inc({ code: toCodeLabel(status) }),
     setStoreUp: (up) => storeUp.set(up ? 1 : 0),
     setFlushSeconds: (seconds) => flush.set(seconds),

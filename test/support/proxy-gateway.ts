@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { CheckKey } from '../../src/app/check-key.ts'
 import { type Config, configSchema } from '../../src/config/schema.ts'
 import { compileRanges } from '../../src/data-plane/address-ranges.ts'
+import { createThreadCache, type ThreadCache } from '../../src/data-plane/cache/thread-cache.ts'
 import type { Engine, Engines } from '../../src/data-plane/engines.ts'
 import type { Plan } from '../../src/data-plane/exchange.ts'
 import { openFront } from '../../src/data-plane/front/open-front.ts'
@@ -9,6 +10,8 @@ import { createPipeline } from '../../src/data-plane/pipeline.ts'
 import { compileRoutes } from '../../src/data-plane/route-table.ts'
 import { createTargetDirectory } from '../../src/data-plane/target-directory.ts'
 import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
+import { CACHE_FIGURES, createCacheFigures } from '../../src/ports/cache-figures.ts'
+import { createPurgeMemory } from '../../src/ports/purge-counters.ts'
 import type { FinishedExchange, Logger } from '../../src/ports/runtime.ts'
 import { createTlsMaterial } from './test-tls.ts'
 
@@ -20,6 +23,8 @@ export interface GatewaySettings {
   readonly routes?: readonly object[]
   readonly checkKey?: CheckKey
   readonly checkLocally?: CheckKey
+  /** Of cached answers, in milliseconds; else time goes by as it does. */
+  readonly cacheClock?: () => number
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer }
 }
 
@@ -27,6 +32,7 @@ export interface TestGateway {
   readonly port: number
   /** Finished exchanges, in order. */
   readonly records: FinishedExchange[]
+  readonly cache: ThreadCache
   /** Logged errors: tests of good behaviour expect none. */
   readonly errors: unknown[]
   reload(settings: GatewaySettings): Promise<void>
@@ -66,11 +72,13 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
   const errors: unknown[] = []
   const config = parseConfig(settings)
   let plan = createPlan(settings, engines.upstream)
+  const cache = createCache(config.gateway.cache.memory, settings.cacheClock)
   const pipeline = createPipeline(
     {
       checkKey: settings.checkKey ?? checkOneToken,
       checkLocally: settings.checkLocally,
       hashToken,
+      cache,
       recorder: { record: (exchange) => records.push(toRecord(exchange)) },
       clock: { bucketMs: () => Date.now(), wallMs: () => Date.now() },
       createRequestId: randomUUID,
@@ -97,6 +105,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     port: front.address.port,
     records,
     errors,
+    cache,
     reload: async (next) => {
       const { upstreams } = plan
       plan = createPlan(next, engines.upstream)
@@ -109,6 +118,13 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
       await plan.upstreams.close()
     },
   }
+}
+
+function createCache(bytesMax: number, nowMs = () => performance.now()): ThreadCache {
+  const figures = createCacheFigures(new Float64Array(CACHE_FIGURES.length))
+  const cache = createThreadCache({ bytesMax, memory: createPurgeMemory(), figures, nowMs })
+  cache.counters.setLease(Number.POSITIVE_INFINITY)
+  return cache
 }
 
 function parseConfig(settings: GatewaySettings) {
@@ -141,9 +157,11 @@ function toRecord(exchange: FinishedExchange): FinishedExchange {
   const { routeId, routeName, decision, status, method, path, startMs, durationMs } = exchange
   const { upstreamName, upstreamId, upstreamMs, bytesIn, bytesOut, requestId, kid, remoteAddress, aborted } =
     exchange
+  const { cacheOutcome } = exchange
   return {
     ...{ routeId, routeName, decision, status, method, path, startMs, durationMs },
     ...{ upstreamName, upstreamId, upstreamMs, bytesIn, bytesOut, requestId, kid, remoteAddress, aborted },
+    cacheOutcome,
   }
 }
 

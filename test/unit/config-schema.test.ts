@@ -171,6 +171,7 @@ describe('defaults', () => {
         watch: false,
         access_log: { output: 'off' },
         tracing: { create: true, sample_ratio: 1 },
+        cache: { memory: 64 * 1024 ** 2, redis_memory: 64 * 1024 ** 2 },
       },
       admin: {
         listen: { host: '127.0.0.1', port: 7131 },

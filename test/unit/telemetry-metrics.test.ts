@@ -248,6 +248,7 @@ it('has labels from closed sets only: no token, key, path or address', async () 
     'decision',
     'le',
     'mode',
+    'outcome',
     'route',
     'upstream',
     'version',
