@@ -139,9 +139,8 @@ const removeRedisKeys: ScriptCall = {
       keys,
       async run(deps) {
         const outcome = await removeKeys(deps, keys)
-        const missing = countMissing(outcome)
         const { requested, done: deleted } = outcome
-        return toResult(outcome, missing, { data: true, requested, deleted, skipped: missing })
+        return toResult(outcome, { data: true, requested, deleted, skipped: countMissing(outcome) })
       },
     }
   },
@@ -173,7 +172,7 @@ const getRedisKeys: ScriptCall = {
         const data = Object.fromEntries(
           read.map((key) => [key, toValue(outcome.values.get(key), json === true)]),
         )
-        return toResult(outcome, read.length - outcome.values.size, { data })
+        return toResult(outcome, { data })
       },
     }
   },
@@ -195,7 +194,7 @@ const setRedisKeys: ScriptCall = {
       keys: entries.map(({ key }) => key),
       async run(deps) {
         const outcome = await setKeys(deps, entries)
-        return toResult(outcome, 0, { data: true, set: outcome.done })
+        return toResult(outcome, { data: true, set: outcome.done })
       },
     }
   },
@@ -233,9 +232,9 @@ function countMissing({ requested, done, failed }: ListOutcome): number {
 }
 
 /** 502 where the cache database failed: says what was done and what was not. */
-function toResult(outcome: ListOutcome, missing: number, fields: object): ScriptResult {
+function toResult(outcome: ListOutcome, fields: object): ScriptResult {
   const { requested, done, failed, cause } = outcome
-  const counts = { done, missing, failed: failed.length, cause }
+  const counts = { done, missing: countMissing(outcome), failed: failed.length, cause }
   if (failed.length === 0) {
     return { ...counts, status: 200, body: { success: true, statusCode: 200, ...fields } }
   }

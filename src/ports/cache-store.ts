@@ -30,7 +30,7 @@ export interface CacheOutcome {
 }
 
 export interface CacheValues extends CacheOutcome {
-  /** Of the keys that are there and hold a text. */
+  /** Of the keys that are there and hold a text; `done` counts them. */
   readonly values: ReadonlyMap<string, string>
   readonly isTooLarge: boolean
 }

@@ -592,10 +592,12 @@ describe('what operators see', () => {
     cache.entries.set('a', '1')
     await post('removeRedisKeys', { keys: ['a', 'b'] })
     await post('invalidate-cache', { key: 'tag:x' })
+    await post('get-redis-keys', { keys: ['b', 'c', 'c'] })
     await post('get-redis-keys', {})
     expect(counted).toMatchObject([
       ['remove-redis-keys', 'success', { done: 1, missing: 1, failed: 0 }],
       ['invalidate-cache', 'success', { done: 0, missing: 0, failed: 0 }],
+      ['get-redis-keys', 'success', { done: 0, missing: 2, failed: 0 }],
       ['get-redis-keys', 'invalid', { done: 0, missing: 0, failed: 0 }],
     ])
   })

@@ -25,7 +25,7 @@ export function createMemoryCache(): MemoryCache {
         const value = entries.get(key)
         if (value !== undefined) values.set(key, value)
         bytes += value?.length ?? 0
-        return true
+        return value !== undefined
       })
       return { ...outcome, values, isTooLarge: bytes > bytesMax }
     },

@@ -26,10 +26,9 @@ export function createCacheStore(deps: {
           const params = [JSON.stringify(batch), clock.wallMs()] as const
           bytes += Number(measure.get(...params)?.['bytes'])
           if (bytes > bytesMax) return 0
-          for (const row of read.all(...params)) {
-            values.set(String(row['key']), toText(row['value']))
-          }
-          return batch.length
+          const rows = read.all(...params)
+          for (const row of rows) values.set(String(row['key']), toText(row['value']))
+          return rows.length
         }),
       )
       return { ...outcome, values, isTooLarge: bytes > bytesMax }

@@ -60,11 +60,12 @@ function createCacheStore(connection: Connection): CacheStore {
       }
       const read = async (group: readonly string[]) => {
         const found = (await call('MGET', [...group])) as (string | null)[]
+        const before = values.size
         for (const [index, key] of group.entries()) {
           const value = found[index]
           if (typeof value === 'string') values.set(key, value)
         }
-        return group.length
+        return values.size - before
       }
       const outcome = await runBatches(keys, async (batch) => {
         const measured = await runAll(batch.map((key) => ({ keys: [key], run: () => add(key) })))
