@@ -23,7 +23,9 @@ interface OpenLoadOptions {
   readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
   readonly perSecond: number
-  readonly count: number
+  /** How many requests are sent; left out: as many as there are due until `until` resolves. */
+  readonly count?: number
+  readonly until?: Promise<unknown>
   readonly connections?: number
   /** A request that has no answer by then has failed. */
   readonly timeoutMs?: number
@@ -38,7 +40,11 @@ const TICK_MS = 5
  * gateway loses is counted. Resolves when all have been answered or have failed.
  */
 export async function runOpenLoad(options: OpenLoadOptions): Promise<OpenLoadResult> {
-  const { perSecond, count, connections = 64, keepAlive = true } = options
+  const { perSecond, connections = 64, keepAlive = true } = options
+  let count = options.count ?? Number.POSITIVE_INFINITY
+  void options.until?.finally(() => {
+    count = sent
+  })
   const agent = new Agent({
     keepAlive,
     maxSockets: connections,
