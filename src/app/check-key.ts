@@ -35,27 +35,26 @@ export function createCheckKey<R extends KeyRecord>(deps: {
 }): CheckKey {
   const { records, buckets, clock } = deps
 
-  return (tokenHash, accepts, cost) => {
-    const record = records.find(tokenHash)
-    if (!(record instanceof Promise)) {
-      const decision = decide(record, accepts, cost)
-      if (decision !== undefined && !(decision instanceof Promise)) return decision
-      return decideInRounds(tokenHash, accepts, cost, decision)
-    }
-    return decideInRounds(
-      tokenHash,
-      accepts,
-      cost,
-      record.then((found) => decide(found, accepts, cost)),
-    )
-  }
+  return (tokenHash, accepts, cost) => ask(tokenHash, accepts, cost, 0)
 
-  /** `undefined`: the record is stale, ask again. */
-  function decide(
-    record: R | undefined,
+  function ask(
+    tokenHash: string,
     accepts: ReadonlySet<string>,
     cost: number,
-  ): MaybePromise<Decision | undefined> {
+    round: number,
+  ): MaybePromise<Decision> {
+    const record = records.find(tokenHash)
+    if (!(record instanceof Promise)) return decide(record, tokenHash, accepts, cost, round)
+    return record.then((found) => decide(found, tokenHash, accepts, cost, round))
+  }
+
+  function decide(
+    record: R | undefined,
+    tokenHash: string,
+    accepts: ReadonlySet<string>,
+    cost: number,
+    round: number,
+  ): MaybePromise<Decision> {
     if (record === undefined || !accepts.has(record.ksid)) return UNKNOWN
     const wallMs = clock.wallMs()
     if (isExpired(record.expiresAtMs, wallMs)) {
@@ -63,26 +62,28 @@ export function createCheckKey<R extends KeyRecord>(deps: {
     }
     const nowMs = clock.bucketMs()
     const result = buckets.take(record, cost, nowMs, wallMs)
-    if (result instanceof Promise) return result.then((late) => toDecision(record, late, cost, nowMs))
-    return toDecision(record, result, cost, nowMs)
+    if (result instanceof Promise) {
+      return result.then(
+        (late) => toDecision(record, late, cost, nowMs) ?? askAgain(tokenHash, accepts, cost, round),
+      )
+    }
+    return toDecision(record, result, cost, nowMs) ?? askAgain(tokenHash, accepts, cost, round)
   }
 
-  async function decideInRounds(
+  /** The record is stale. */
+  function askAgain(
     tokenHash: string,
     accepts: ReadonlySet<string>,
     cost: number,
-    first: MaybePromise<Decision | undefined>,
-  ): Promise<Decision> {
-    let decision = await first
-    for (let round = 1; decision === undefined; round++) {
-      if (round > ROUNDS_MAX) throw new StoreUnavailable('a record stayed stale over all rounds')
-      records.forget(tokenHash)
-      decision = await decide(await records.find(tokenHash), accepts, cost)
-    }
-    return decision
+    round: number,
+  ): MaybePromise<Decision> {
+    if (round === ROUNDS_MAX) throw new StoreUnavailable('a record stayed stale over all rounds')
+    records.forget(tokenHash)
+    return ask(tokenHash, accepts, cost, round + 1)
   }
 }
 
+/** `undefined`: the record is stale. */
 function toDecision(
   record: KeyRecord,
   result: TakeResult,

@@ -2,8 +2,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type BucketState, convert, fullState, type Limit, sameLimit, take } from '../../src/domain/bucket.ts'
 import type { StoreFigure } from '../../src/ports/store-figures.ts'
-import { openConnection, toScript } from '../../src/stores/redis/connection.ts'
-import { readScript } from '../../src/stores/redis/layout.ts'
+import { type BucketStep, createStep, runSteps } from '../../src/stores/redis/bucket-script.ts'
+import { type Connection, openConnection } from '../../src/stores/redis/connection.ts'
 import type { RedisRecord } from '../../src/stores/redis/records.ts'
 import { anyLimit, anyTrace } from '../support/arbitraries.ts'
 import { describeRedis, type RedisServer, startRedis, until } from '../support/redis.ts'
@@ -37,7 +37,6 @@ describeRedis('buckets in Redis', () => {
   it(`give the answers of the pure function over ${STEPS} random steps, limits that change included`, async () => {
     const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
-    const script = toScript(readScript('buckets.lua'))
     let steps = 0
     let traces = 0
     while (steps < STEPS) {
@@ -47,7 +46,7 @@ describeRedis('buckets in Redis', () => {
       const key = `${prefix}{b0}:model${traces++}`
       let [state, now, at]: [BucketState | undefined, number, number] = [undefined, START, 0]
       let limit = limits[0] as Limit
-      const calls: Promise<unknown>[] = []
+      const calls: Promise<BucketStep>[] = []
       const expected: (readonly [allowed: boolean, state: BucketState])[] = []
       for (const [index, step] of trace.entries()) {
         now += step.afterMs
@@ -58,14 +57,13 @@ describeRedis('buckets in Redis', () => {
           at = now
         }
         const text = `${limit.capacity} ${limit.rate} ${limit.intervalMs} ${Math.max(at, 0)}`
-        const job = `1 ${step.cost} ${Math.max(step.cost, 1)} 0 0 0 1`
-        calls.push(connection.run(5_000, script, [key], [now, 0, 1, 1, text, START, job]))
+        const asked = { want: step.cost, unit: Math.max(step.cost, 1), isForced: true }
+        calls.push(runStep(connection, key, now, text, asked))
         const result = take(state, limit, START, now, step.cost)
         state = result.allowed && step.cost > 0 ? result.state : (state ?? undefined)
         expected.push([result.allowed, result.state])
       }
-      for (const [index, reply] of (await Promise.all(calls)).entries()) {
-        const [, got = 0, remaining, last] = reply as number[]
+      for (const [index, { got, remaining, lastMs: last }] of (await Promise.all(calls)).entries()) {
         const [allowed, after] = expected[index] ?? [false, fullState(limit, START, now)]
         expect({ index, allowed: got === trace[index]?.cost, remaining, last }).toEqual({
           index,
@@ -147,45 +145,33 @@ describeRedis('buckets in Redis', () => {
 
   it('take nothing home into room that a refill has filled', async () => {
     const at = { now: START }
-    const time = { monotonicMs: () => at.now, overrideMs: () => at.now }
     const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
-    const script = toScript(readScript('buckets.lua'))
     const key = `${prefix}{b0}:room`
-    const run = async (job: string) => {
-      const reply = await connection.run(
-        5_000,
-        script,
-        [key],
-        [time.overrideMs(), 0, 1, 1, '100 40 1000 0', START, job],
-      )
-      return (reply as number[])[1]
-    }
+    const run = async (asked: Partial<BucketStep>) =>
+      (await runStep(connection, key, at.now, '100 40 1000 0', asked)).got
     // 10 are taken and 30 go out on lease; the refill makes 100 of the other 60.
-    expect(await run('1 10 1 30 0 0 0')).toBe(40)
+    expect(await run({ want: 10, lend: 30 })).toBe(40)
     at.now += 1_000
-    expect(await run('1 100 1 0 0 0 0')).toBe(100)
+    expect(await run({ want: 100 })).toBe(100)
     // The lease comes home unused. One bucket has been spent since the refill: not one more.
-    expect(await run(`1 100 1 0 30 ${START} 0`)).toBe(0)
+    expect(await run({ want: 100, back: 30, under: START })).toBe(0)
     connection.close()
   })
 
   it('take back what a lease did not use, once, and not after the next but one refill', async () => {
     const connection = openConnection({ url: server.url }, 'model')
     await connection.ready(5_000)
-    const script = toScript(readScript('buckets.lua'))
     const key = `${prefix}{b0}:back`
-    const run = async (now: number, job: string) => {
-      const reply = await connection.run(5_000, script, [key], [now, 0, 1, 1, '1000 10 1000 0', START, job])
-      return (reply as number[])[2]
-    }
-    expect(await run(START, '1 500 1 64 0 0 0')).toBe(436)
-    expect(await run(START, `1 0 1 0 24 ${START} 0`)).toBe(460)
-    expect(await run(START + 1_000, `1 0 1 0 20 ${START} 0`)).toBe(490)
+    const run = async (now: number, asked: Partial<BucketStep>) =>
+      (await runStep(connection, key, now, '1000 10 1000 0', asked)).remaining
+    expect(await run(START, { want: 500, lend: 64 })).toBe(436)
+    expect(await run(START, { back: 24, under: START })).toBe(460)
+    expect(await run(START + 1_000, { back: 20, under: START })).toBe(490)
     // 20 of the lease are still unaccounted for; no more than those may come.
-    expect(await run(START + 1_000, `1 0 1 0 64 ${START} 0`)).toBe(510)
-    expect(await run(START + 2_000, '1 1 1 64 0 0 0')).toBe(455)
-    expect(await run(START + 4_000, `1 0 1 0 64 ${START + 2_000} 0`)).toBe(475)
+    expect(await run(START + 1_000, { back: 64, under: START })).toBe(510)
+    expect(await run(START + 2_000, { want: 1, lend: 64 })).toBe(455)
+    expect(await run(START + 4_000, { back: 64, under: START + 2_000 })).toBe(475)
     connection.close()
   })
 
@@ -253,6 +239,20 @@ describeRedis('buckets in Redis', () => {
     expect(await node.take(record, 0)).toMatchObject({ remaining: 9 })
   })
 })
+
+/** One step on one bucket at a given instant. */
+async function runStep(
+  connection: Connection,
+  key: string,
+  nowMs: number,
+  limitText: string,
+  asked: Partial<BucketStep>,
+): Promise<BucketStep> {
+  const step = { ...createStep({ key, anchorMs: START, limitText }), ...asked }
+  const call = { timeoutMs: 5_000, overrideMs: nowMs, notAfterMs: 0, lessees: 1, isDistinct: true }
+  await runSteps(connection, [step], call)
+  return step
+}
 
 type TakeOne = (node: number) => Promise<void>
 

@@ -1,5 +1,5 @@
-import { type Argument, toScript } from './connection.ts'
-import { readScript, shardOf } from './layout.ts'
+import { type BucketCall, createStep, NO_LIMIT, runSteps, STEPS_PER_CALL } from './bucket-script.ts'
+import { shardOf } from './layout.ts'
 import { type Management, readMany } from './management.ts'
 import {
   effectiveAt,
@@ -13,7 +13,6 @@ import {
 /** What management does to buckets: by the same script as the data plane, so in one order with it. */
 
 const KEYS_PER_PAGE = 500
-const BUCKETS = toScript(readScript('buckets.lua'))
 
 /** The bucket of a key whose limit is now another one: what was used stays used. */
 export async function convertBucket(
@@ -62,41 +61,41 @@ export async function convertBuckets(
 }
 
 async function convertMany(
-  { connection, layout, timeoutMs, overrideMs }: Management,
+  management: Management,
   keys: readonly StoredKeyJson[],
   before: StoredKeyspace,
   after: StoredKeyspace,
 ): Promise<void> {
-  for (const group of groupByShard(keys).values()) {
-    const shard = shardOf(group[0]?.kid ?? '')
-    const names = group.map((key) => layout.bucket(shard, key.kid))
-    // Without a limit before or after there is nothing to carry over.
-    const limits = group.map((key) => toLimit(key.limit ?? after.limit))
-    if (limits[0] === undefined || toLimit(before.limit) === undefined) {
-      await connection.call(timeoutMs, 'UNLINK', names)
-      continue
+  const { connection, layout, timeoutMs } = management
+  const groups = Map.groupBy(keys, ({ kid }) => (connection.isCluster ? shardOf(kid) : 0))
+  for (const group of groups.values()) {
+    for (let start = 0; start < group.length; start += STEPS_PER_CALL) {
+      const steps = group.slice(start, start + STEPS_PER_CALL).map((key) => {
+        const limit = toLimit(key.limit ?? after.limit)
+        return createStep({
+          key: layout.bucket(shardOf(key.kid), key.kid),
+          anchorMs: key.createdAt,
+          limitText: limit === undefined ? NO_LIMIT : toLimitText(limit, effectiveAt(key, after)),
+        })
+      })
+      // Without a limit before or after there is nothing to carry over.
+      if (toLimit(before.limit) === undefined || steps[0]?.limitText === NO_LIMIT) {
+        const names = steps.map(({ key }) => key)
+        await connection.call(timeoutMs, 'UNLINK', names)
+      } else await runSteps(connection, steps, toCall(management))
     }
-    const args: Argument[] = [overrideMs?.() ?? 0, 0, 1, group.length]
-    for (const [index, key] of group.entries()) {
-      const limit = limits[index]
-      args.push(limit === undefined ? '' : toLimitText(limit, effectiveAt(key, after)))
-    }
-    for (const [index, key] of group.entries()) args.push(key.createdAt, `${index + 1} 0 1 0 0 0 0`)
-    await connection.run(timeoutMs, BUCKETS, names, args)
   }
 }
 
 /** No take succeeds on the bucket any more, whatever a thread still believes of its key. */
-export async function endBucket(
-  { connection, layout, timeoutMs, overrideMs }: Management,
-  kid: string,
-): Promise<void> {
+export async function endBucket(management: Management, kid: string): Promise<void> {
+  const { connection, layout, timeoutMs } = management
   const shard = shardOf(kid)
-  const args = [overrideMs?.() ?? 0, 0, 1, 0, 0, '0 0 1 0 0 0 0']
-  await connection.run(timeoutMs, BUCKETS, [layout.bucket(shard, kid)], args)
+  const step = createStep({ key: layout.bucket(shard, kid), anchorMs: 0, limitText: NO_LIMIT })
+  await runSteps(connection, [step], toCall(management))
   await connection.call(timeoutMs, 'HDEL', [layout.used(shard), kid])
 }
 
-function groupByShard(keys: readonly StoredKeyJson[]): Map<number, StoredKeyJson[]> {
-  return Map.groupBy(keys, (key) => shardOf(key.kid))
+function toCall({ timeoutMs, overrideMs }: Management): BucketCall {
+  return { timeoutMs, overrideMs: overrideMs?.() ?? 0, notAfterMs: 0, lessees: 1, isDistinct: true }
 }

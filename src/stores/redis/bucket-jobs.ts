@@ -1,30 +1,68 @@
 import { type Limit, refills } from '../../domain/bucket.ts'
-import type { TakeResult } from '../../ports/stores.ts'
-import type { Argument } from './connection.ts'
-import type { Layout } from './layout.ts'
+import type { StoreUnavailable, TakeResult } from '../../ports/stores.ts'
+import type { BucketStep } from './bucket-script.ts'
 import type { RedisRecord } from './records.ts'
 
-/** What goes out to buckets.lua and comes back, and what a thread makes of it. */
+/** What a thread asks of buckets, and what it makes of the answers. */
 
-const LEASE_TOKENS_MAX = 64
+export const LEASE_TOKENS_MAX = 64
 /** A key is hot, and worth a lease, from this many checks in one turn of the event loop. */
-const HOT_CHECKS = 4
+export const HOT_CHECKS = 4
 
-interface Waiter {
-  readonly resolve: (result: TakeResult) => void
-  readonly reject: (error: unknown) => void
+/** What goes to Redis in one call. */
+export interface Batch {
+  /** Of buckets that may go in one call: all, or in a cluster those of one shard. */
+  readonly group: number
+  readonly jobs: Job[]
+  /** No two jobs are for the same key. */
+  isDistinct: boolean
+  /** Resolves when all jobs have their answers; rejects with `StoreUnavailable`. */
+  readonly answered: Promise<void>
+  readonly resolve: () => void
+  readonly reject: (error: StoreUnavailable) => void
 }
 
 /** What one call takes from one bucket: for all checks of a turn that have the same key and cost. */
-export interface Job {
+export interface Job extends BucketStep {
   readonly record: RedisRecord
   readonly cost: number
-  readonly waiters: Waiter[]
+  readonly batch: Batch
+  /** How many wait for the answer. */
+  checks: number
   /** Of the last check that joined. */
   wallMs: number
-  lend: number
-  back: number
-  under: number
+  /** When it was answered, by the server's clock. */
+  serverMs: number
+}
+
+export function createBatch(group: number): Batch {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  // Nobody waits where a batch only brings leases home.
+  promise.catch(() => {})
+  return { group, jobs: [], isDistinct: true, answered: promise, resolve, reject }
+}
+
+export function createJob(record: RedisRecord, cost: number, key: string, batch: Batch): Job {
+  return {
+    key,
+    anchorMs: record.createdAtMs,
+    limitText: record.limitText,
+    want: 0,
+    unit: Math.max(cost, 1),
+    lend: 0,
+    back: 0,
+    under: 0,
+    isForced: record.isConfirmed,
+    got: 0,
+    remaining: 0,
+    lastMs: 0,
+    record,
+    cost,
+    batch,
+    checks: 0,
+    wallMs: 0,
+    serverMs: 0,
+  }
 }
 
 export interface Lease {
@@ -59,37 +97,6 @@ export interface Known {
   blockedUntil: number
   /** Connections are counted, to notice what a failover forgot. */
   epoch: number
-}
-
-/** The keys and arguments of one call, as buckets.lua says. Decides which jobs ask for a lease. */
-export function encodeJobs(
-  jobs: readonly Job[],
-  call: {
-    readonly layout: Layout
-    readonly lessees: number
-    /** Instants by the server's clock, or 0: see buckets.lua. */
-    readonly overrideMs: number
-    readonly notAfterMs: number
-  },
-): { keys: string[]; args: Argument[] } {
-  const limits = new Map<string, number>()
-  const keys: string[] = []
-  const rest: Argument[] = []
-  for (const job of jobs) {
-    const { record, cost, waiters, back, under } = job
-    let limit = limits.get(record.limitText)
-    if (limit === undefined) {
-      limit = limits.size + 1
-      limits.set(record.limitText, limit)
-    }
-    if (record.mayLease && cost === 1 && waiters.length >= HOT_CHECKS) job.lend = LEASE_TOKENS_MAX
-    keys.push(call.layout.bucket(record.shard, record.kid))
-    const [want, unit, force] = [cost * waiters.length, Math.max(cost, 1), record.isConfirmed ? 1 : 0]
-    rest.push(record.createdAtMs, `${limit} ${want} ${unit} ${job.lend} ${back} ${under} ${force}`)
-  }
-  // Halved, so that two threads that ask at the same time leave something.
-  const head = [call.overrideMs, call.notAfterMs, 2 * call.lessees, limits.size]
-  return { keys, args: [...head, ...limits.keys(), ...rest] }
 }
 
 /**

@@ -4,17 +4,22 @@ import { type BucketStore, type MaybePromise, StoreUnavailable, type TakeResult 
 import { BoundedMap } from '../bounded-map.ts'
 import type { Breaker } from './breaker.ts'
 import {
-  encodeJobs,
+  type Batch,
+  createBatch,
+  createJob,
+  HOT_CHECKS,
   type Job,
   type Known,
+  LEASE_TOKENS_MAX,
   type Lease,
   type Moment,
   type ServerClock,
   toResult,
   toUntilRefill,
 } from './bucket-jobs.ts'
-import { type Connection, type Script, textOf, toScript } from './connection.ts'
-import { type Layout, readScript } from './layout.ts'
+import { NO_BUCKET, runSteps, STALE, STEPS_PER_CALL } from './bucket-script.ts'
+import { type Connection, textOf } from './connection.ts'
+import type { Layout } from './layout.ts'
 import type { RedisRecord } from './records.ts'
 
 /** Time as this thread sees it. Tests replace both. */
@@ -40,14 +45,13 @@ export interface BucketDeps {
   readonly stamp: (record: RedisRecord, wallMs: number) => void
 }
 
-const KEYS_PER_CALL = 128
 const LEASE_MS_MAX = 200
 /** A bucket taken for empty is asked for again after this time: another node may have given tokens back. */
 const BLOCK_MS_MAX = 1_000
 const RETURN_EVERY_MS = 20
-/** Two clocks drift apart: what was known of them longer ago than this is not relied on. */
-const CLOCK_KNOWN_MS = 10_000
-const STALE: TakeResult = { kind: 'stale', remaining: 0, lastRefilledMs: 0 }
+/** Two clocks drift apart, by some ms in this time: what was known of them before is not relied on. */
+const CLOCK_KNOWN_MS = 60_000
+const STALE_RESULT: TakeResult = { kind: 'stale', remaining: 0, lastRefilledMs: 0 }
 
 /**
  * The buckets of one thread over Redis. All checks of one turn of the event loop go out together,
@@ -57,11 +61,11 @@ const STALE: TakeResult = { kind: 'stale', remaining: 0, lastRefilledMs: 0 }
  */
 export class RedisBuckets implements BucketStore<RedisRecord> {
   readonly #deps: BucketDeps
-  readonly #script: Script = toScript(readScript('buckets.lua'))
   readonly #known: BoundedMap<Known>
   readonly #leases = new Map<string, Lease>()
-  /** Jobs that wait for the end of this turn, by group: one for a single server, else one per shard. */
-  readonly #waiting = new Map<number, Job[]>()
+  /** Of this turn, by group: one for a single server, else one per shard. The last one may take more. */
+  readonly #batches = new Map<number, Batch[]>()
+  /** The newest job of each key in this turn. */
   readonly #jobOf = new Map<string, Job>()
   readonly #returnTimer: NodeJS.Timeout
   #isScheduled = false
@@ -89,11 +93,12 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
       this.#deps.figures.add('failed', 1)
       throw breaker.refusal()
     }
-    return new Promise<TakeResult>((resolve, reject) => {
-      const job = this.#join(record, cost)
-      job.wallMs = wallMs
-      job.waiters.push({ resolve, reject })
-    })
+    const job = this.#join(record, cost)
+    job.wallMs = wallMs
+    const place = job.checks++
+    job.want += cost
+    if (job.checks === HOT_CHECKS && cost === 1 && record.mayLease) job.lend = LEASE_TOKENS_MAX
+    return job.batch.answered.then(() => toAnswer(job, place))
   }
 
   #takeFromMemory(record: RedisRecord, cost: number, wallMs: number): TakeResult | undefined {
@@ -135,6 +140,24 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
   startEpoch(): void {
     this.#epoch++
     for (const known of this.#known.values()) known.blockedUntil = 0
+    void this.readClock()
+  }
+
+  /**
+   * So that even the first call is not carried out late. In a cluster each shard has a clock, which
+   * its first call tells. Never rejects.
+   */
+  async readClock(): Promise<void> {
+    const { connection, time, timeoutMs } = this.#deps
+    if (connection.isCluster) return
+    const sentAt = time.monotonicMs()
+    try {
+      const [seconds, micros] = (await connection.call(timeoutMs, 'TIME', [])) as string[]
+      const serverMs = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)
+      this.#clocks.set(0, { aheadMs: serverMs + 1 - sentAt, knownAt: time.monotonicMs() })
+    } catch {
+      // The first call tells it.
+    }
   }
 
   /** The last known state, for deciding without Redis. */
@@ -155,9 +178,8 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
   #join(record: RedisRecord, cost: number): Job {
     const { kid } = record
     const open = this.#jobOf.get(kid)
-    if (open !== undefined && open.cost === cost && open.record.limitText === record.limitText) return open
-    const job: Job = { record, cost, waiters: [], wallMs: 0, lend: 0, back: 0, under: 0 }
-    this.#jobOf.set(kid, job)
+    if (open !== undefined && open.cost === cost && open.limitText === record.limitText) return open
+    const job = this.#enqueue(record, cost)
     const lease = this.#leases.get(kid)
     if (lease !== undefined) {
       this.#leases.delete(kid)
@@ -166,108 +188,101 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
         job.under = lease.under
       }
     }
-    this.#enqueue(job)
     return job
   }
 
-  #enqueue(job: Job): void {
-    const group = this.#groupOf(job)
-    const waiting = this.#waiting.get(group)
-    if (waiting === undefined) this.#waiting.set(group, [job])
-    else waiting.push(job)
-    if (this.#isScheduled) return
-    this.#isScheduled = true
-    setImmediate(() => void this.#send())
+  #enqueue(record: RedisRecord, cost: number): Job {
+    const { kid, shard } = record
+    const batch = this.#openBatch(this.#deps.connection.isCluster ? shard : 0)
+    if (this.#jobOf.has(kid)) batch.isDistinct = false
+    const job = createJob(record, cost, this.#deps.layout.bucket(shard, kid), batch)
+    this.#jobOf.set(kid, job)
+    batch.jobs.push(job)
+    return job
+  }
+
+  #openBatch(group: number): Batch {
+    let batches = this.#batches.get(group)
+    if (batches === undefined) {
+      batches = []
+      this.#batches.set(group, batches)
+    }
+    const last = batches.at(-1)
+    if (last !== undefined && last.jobs.length < STEPS_PER_CALL) return last
+    const batch = createBatch(group)
+    batches.push(batch)
+    if (!this.#isScheduled) {
+      this.#isScheduled = true
+      setImmediate(() => void this.#send())
+    }
+    return batch
   }
 
   async #send(): Promise<void> {
     this.#isScheduled = false
-    const groups = [...this.#waiting.values()]
-    this.#waiting.clear()
+    const batches = [...this.#batches.values()].flat()
+    this.#batches.clear()
     this.#jobOf.clear()
-    const calls: Promise<void>[] = []
-    for (const jobs of groups) {
-      for (let start = 0; start < jobs.length; start += KEYS_PER_CALL) {
-        calls.push(this.#call(jobs.length <= KEYS_PER_CALL ? jobs : jobs.slice(start, start + KEYS_PER_CALL)))
-      }
-    }
-    await Promise.all(calls)
+    await Promise.all(batches.map((batch) => this.#call(batch)))
   }
 
-  #groupOf(job: Job | undefined): number {
-    return this.#deps.connection.isCluster ? (job?.record.shard ?? 0) : 0
-  }
-
-  /** Never rejects: the waiters hear of it. */
-  async #call(jobs: readonly Job[]): Promise<void> {
+  /** Never rejects: those who wait hear of it. */
+  async #call(batch: Batch): Promise<void> {
+    const { jobs } = batch
     const breaker = this.#deps.breakerOf(jobs[0]?.record.shard ?? 0)
-    if (!breaker.admits()) return this.#fail(jobs, breaker.refusal())
+    if (!breaker.admits()) return this.#fail(batch, breaker.refusal())
     try {
       // A clock that was set looks like a call that came late: then the second attempt knows.
-      if (!(await this.#attempt(jobs)) && !(await this.#attempt(jobs))) {
+      if (!(await this.#attempt(batch)) && !(await this.#attempt(batch))) {
         throw new StoreUnavailable('the call reached Redis too late')
       }
       breaker.succeeded()
     } catch (error) {
       breaker.failed()
-      this.#fail(jobs, error)
+      this.#fail(batch, error)
     }
   }
 
   /** `false`: the server said that it is too late, and has done nothing. */
-  async #attempt(jobs: readonly Job[]): Promise<boolean> {
-    const { connection, figures, time, timeoutMs, layout, lessees } = this.#deps
+  async #attempt({ group, jobs, isDistinct, resolve }: Batch): Promise<boolean> {
+    const { connection, figures, time, timeoutMs, lessees } = this.#deps
     const sentAt = time.monotonicMs()
     const overrideMs = time.overrideMs?.() ?? 0
-    const clock = this.#clocks.get(this.#groupOf(jobs[0]))
+    const clock = this.#clocks.get(group)
     const isKnown = clock !== undefined && sentAt - clock.knownAt < CLOCK_KNOWN_MS && overrideMs === 0
     const notAfterMs = isKnown ? Math.ceil(sentAt + clock.aheadMs + timeoutMs) : 0
-    const call = { layout, lessees: lessees(), overrideMs, notAfterMs }
-    const { keys, args } = encodeJobs(jobs, call)
     figures.add('calls', 1)
-    const reply = (await connection.run(timeoutMs, this.#script, keys, args)) as number[]
-    const serverMs = reply[0] ?? 0
+    // Lessees are doubled, so that two threads that ask at the same time leave something.
+    const call = { timeoutMs, overrideMs, notAfterMs, lessees: 2 * lessees(), isDistinct }
+    const { serverMs, isTooLate } = await runSteps(connection, jobs, call)
     const moment: Moment = { sentAt, serverMs, answeredAt: time.monotonicMs() }
-    this.#clocks.set(this.#groupOf(jobs[0]), { aheadMs: serverMs + 1 - sentAt, knownAt: moment.answeredAt })
-    if (reply.length === 1) return false
-    for (let index = 0; index < jobs.length; index++) {
-      const at = 3 * index + 1
-      this.#answer(jobs[index] as Job, reply[at] ?? 0, reply[at + 1] ?? 0, reply[at + 2] ?? 0, moment)
-    }
+    this.#clocks.set(group, { aheadMs: serverMs + 1 - sentAt, knownAt: moment.answeredAt })
+    if (isTooLate) return false
+    for (const job of jobs) this.#learnFrom(job, moment)
+    resolve()
     return true
   }
 
-  #answer(job: Job, got: number, remaining: number, last: number, moment: Moment): void {
-    const { record, cost, waiters } = job
+  #learnFrom(job: Job, moment: Moment): void {
+    const { record, cost, checks, got, remaining, lastMs } = job
+    job.serverMs = moment.serverMs
     if (got < 0) {
       this.#known.delete(record.kid)
-      const problem = new StoreUnavailable('a bucket in Redis holds something else')
-      for (const waiter of waiters) got === -1 ? waiter.resolve(STALE) : waiter.reject(problem)
-      if (got !== -1) this.#deps.figures.add('failed', waiters.length)
+      if (got === NO_BUCKET) this.#deps.figures.add('failed', checks)
       return
     }
     if (record.limit === undefined) return
-    const known = this.#learn(record, record.limit, got, remaining, last, moment)
-    const untilRefill = toUntilRefill(record.limit, last, moment.serverMs)
-    let pool = got
-    let denied = 0
-    this.#deps.figures.add('asked', waiters.length)
-    for (const waiter of waiters) {
-      if (pool >= cost) {
-        pool -= cost
-        waiter.resolve(toResult('taken', known, remaining + pool, moment.answeredAt))
-      } else {
-        denied++
-        waiter.resolve(toResult('denied', known, remaining + pool, moment.answeredAt))
-      }
-    }
-    if (denied < waiters.length) this.#deps.stamp(record, job.wallMs)
-    if (denied > 0) known.blockedUntil = moment.sentAt + Math.min(untilRefill, BLOCK_MS_MAX)
-    if (pool > 0) {
+    const known = this.#learn(record, record.limit, got, remaining, lastMs, moment)
+    const untilRefill = toUntilRefill(record.limit, lastMs, moment.serverMs)
+    this.#deps.figures.add('asked', checks)
+    const left = got - checks * cost
+    if (checks > 0 && got >= cost) this.#deps.stamp(record, job.wallMs)
+    if (left < 0) known.blockedUntil = moment.sentAt + Math.min(untilRefill, BLOCK_MS_MAX)
+    if (left > 0) {
       const older = this.#leases.get(record.kid)
       if (older !== undefined) this.#giveBack(older)
       const endsAt = moment.sentAt + Math.min(untilRefill, LEASE_MS_MAX)
-      this.#leases.set(record.kid, { record, left: pool, endsAt, under: last })
+      this.#leases.set(record.kid, { record, left, endsAt, under: lastMs })
     }
   }
 
@@ -303,13 +318,9 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     return known
   }
 
-  #fail(jobs: readonly Job[], error: unknown): void {
-    const failure =
-      error instanceof StoreUnavailable ? error : new StoreUnavailable(textOf(error), { cause: error })
-    for (const { waiters } of jobs) {
-      this.#deps.figures.add('failed', waiters.length)
-      for (const waiter of waiters) waiter.reject(failure)
-    }
+  #fail({ jobs, reject }: Batch, error: unknown): void {
+    for (const { checks } of jobs) this.#deps.figures.add('failed', checks)
+    reject(error instanceof StoreUnavailable ? error : new StoreUnavailable(textOf(error), { cause: error }))
   }
 
   /** Tokens left of leases that are over go home, so that others may have them. */
@@ -323,6 +334,18 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
   }
 
   #giveBack({ record, left, under }: Lease): void {
-    if (left > 0) this.#enqueue({ record, cost: 0, waiters: [], wallMs: 0, lend: 0, back: left, under })
+    if (left === 0) return
+    const job = this.#enqueue(record, 0)
+    job.back = left
+    job.under = under
   }
+}
+
+/** The answer to one of the checks of a job; they are served in the order in which they came. */
+function toAnswer({ got, cost, remaining, lastMs, serverMs }: Job, place: number): TakeResult {
+  if (got === STALE) return STALE_RESULT
+  if (got === NO_BUCKET) throw new StoreUnavailable('a bucket in Redis holds something else')
+  const left = got - (place + 1) * cost
+  if (left < 0) return { kind: 'denied', remaining, lastRefilledMs: lastMs, nowMs: serverMs }
+  return { kind: 'taken', remaining: remaining + left, lastRefilledMs: lastMs, nowMs: serverMs }
 }
