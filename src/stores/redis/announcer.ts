@@ -26,12 +26,14 @@ export function createAnnouncer(deps: {
   readonly connection: Connection
   readonly layout: Layout
   readonly logger: Logger
+  /** The server has not answered for some seconds: the connections to it are to be given up. */
+  readonly onLost: () => void
   /** Whether the channel could be written to, once a second. */
   readonly onBeat: (isSent: boolean) => void
   /** Of the control thread itself. */
   readonly apply: (change: Change) => void
 }): Announcer {
-  const { connection, layout, logger, onBeat, apply } = deps
+  const { connection, layout, logger, onBeat, onLost, apply } = deps
   let beatsLost = 0
   const members = new Confirmations<Member>()
 
@@ -55,7 +57,7 @@ export function createAnnouncer(deps: {
     )
     beatsLost = isSent ? 0 : beatsLost + 1
     // Nothing else would notice that a server hangs, or that a network swallows everything.
-    if (beatsLost > 0 && beatsLost % BEATS_LOST_MAX === 0) connection.reconnect()
+    if (beatsLost > 0 && beatsLost % BEATS_LOST_MAX === 0) onLost()
     onBeat(isSent)
   }
 

@@ -1,20 +1,18 @@
 import { StoreUnavailable } from '../../ports/stores.ts'
 
-const ERRORS_MAX = 5
-const WINDOW_MS = 1_000
+const FAILURES_MAX = 5
 const PROBE_EVERY_MS = 250
 /** Probes in a row without an answer after which the connection itself is given up. */
 const LOST_PROBES = 3
 
 /**
- * Spares callers the wait for a Redis that does not answer: five failures within a second open it,
- * and then one call in 250 ms goes through as a probe until one succeeds. One per thread.
+ * Spares callers the wait for a Redis that does not answer: five failures in a row open it, however
+ * far apart, and then one call in 250 ms goes through as a probe until one succeeds. One per thread.
  */
 export class Breaker {
   readonly #onChange: (isOpen: boolean) => void
   readonly #onLost: () => void
   #failures = 0
-  #windowStart = 0
   #isOpen = false
   #nextProbeAt = 0
   #probesFailed = 0
@@ -67,19 +65,14 @@ export class Breaker {
   }
 
   failed(): void {
-    const now = performance.now()
     if (this.#isOpen) {
       this.#probesFailed++
       if (this.#probesFailed % LOST_PROBES === 0) this.#onLost()
       return
     }
-    if (now - this.#windowStart > WINDOW_MS) {
-      this.#windowStart = now
-      this.#failures = 0
-    }
     this.#failures++
-    if (this.#failures < ERRORS_MAX) return
-    this.#nextProbeAt = now + PROBE_EVERY_MS
+    if (this.#failures < FAILURES_MAX) return
+    this.#nextProbeAt = performance.now() + PROBE_EVERY_MS
     this.#probesFailed = 0
     this.#set(true)
   }

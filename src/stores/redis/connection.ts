@@ -40,7 +40,10 @@ export interface Connection {
   ready(timeoutMs: number): Promise<void>
   /** `up` after each (re)connect, `down` whenever it is lost; `moved` when a node left the cluster. */
   on(event: 'up' | 'down' | 'moved', listener: () => void): void
-  /** Drops the connection and makes a new one; asks the Sentinels again who the master is. */
+  /**
+   * Drops the connection and makes a new one; asks the Sentinels again who the master is. In a
+   * cluster: those to nodes that do not answer; asks again who has which slots.
+   */
   reconnect(): void
   /** The client, for subscriptions. */
   readonly client: Redis | Cluster
@@ -59,6 +62,7 @@ export function toScript(text: string): Script {
 const CONNECT_TIMEOUT_MS = 2_000
 const RETRY_MS_MAX = 250
 const SLOTS_REFRESH_MS = 1_000
+const PING_TIMEOUT_MS = 500
 
 const EVENTS = { up: 'ready', down: 'close', moved: '-node' } as const
 
@@ -82,7 +86,11 @@ export function openConnection(settings: RedisPlace, name: string): Connection {
   client.on('error', (error: Error) => {
     lastError = error
   })
-  const isReady = () => client.status === 'ready'
+  let isLeaving = false
+  client.on('close', () => {
+    isLeaving = false
+  })
+  const isReady = () => client.status === 'ready' && !isLeaving
 
   async function call(timeoutMs: number, command: string, args: Argument[]): Promise<unknown> {
     if (!isReady()) throw new StoreUnavailable('Redis is not connected', { cause: lastError })
@@ -90,6 +98,7 @@ export function openConnection(settings: RedisPlace, name: string): Connection {
       return await within(timeoutMs, client.call(command, args))
     } catch (error) {
       if (isMasterGone(error) && !isCluster) reconnect()
+      if (client instanceof Cluster && isCut(error)) client.refreshSlotsCache()
       throw error instanceof StoreUnavailable
         ? error
         : new StoreUnavailable(`Redis: ${textOf(error)}`, { cause: error })
@@ -97,8 +106,18 @@ export function openConnection(settings: RedisPlace, name: string): Connection {
   }
 
   function reconnect(): void {
-    if (client instanceof Redis) client.disconnect(true)
-    else for (const node of client.nodes('all')) node.disconnect(true)
+    if (client instanceof Redis) {
+      // Otherwise there is no connection, or it is being given up or made already.
+      if (isLeaving || (client.status !== 'ready' && client.status !== 'connect')) return
+      isLeaving = true
+      client.disconnect(true)
+      return
+    }
+    // Those that answer go on.
+    for (const node of client.nodes('all')) {
+      within(PING_TIMEOUT_MS, node.ping()).catch(() => node.disconnect(true))
+    }
+    client.refreshSlotsCache()
   }
 
   return {
@@ -154,7 +173,8 @@ function openClient(settings: RedisPlace, connectionName: string): Redis | Clust
       clusterRetryStrategy: toRetryMs,
       clusterNodeRetryStrategy: toRetryMs,
       maxRedirections: 3,
-      retryDelayOnFailover: 20,
+      // What was on a connection that broke may have been done: it is not sent again.
+      retryDelayOnFailover: 0,
       retryDelayOnClusterDown: 20,
       retryDelayOnTryAgain: 20,
       slotsRefreshInterval: SLOTS_REFRESH_MS,
@@ -231,6 +251,11 @@ function within<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
 /** The server that we talk to is (or has become) a replica, or is not fit to write. */
 function isMasterGone(error: unknown): boolean {
   return /READONLY|LOADING|MASTERDOWN/.test(textOf(error))
+}
+
+/** In a cluster, the first sign that a master is gone. */
+function isCut(error: unknown): boolean {
+  return /Connection is closed|isn't writeable/.test(textOf(error))
 }
 
 export function textOf(error: unknown): string {

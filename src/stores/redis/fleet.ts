@@ -14,6 +14,9 @@ const BEAT_EVERY_MS = 1_000
 const SILENT_MS_MAX = 5_000
 const TIMEOUT_MS = 500
 
+/** Beats in a row without an answer, after which the connection is given up: a thread may have no checks. */
+const BEATS_LOST_MAX = 3
+
 /** How many data-plane threads live, over all nodes; the last number known while Redis is away. */
 export interface Fleet {
   threads(): number
@@ -25,14 +28,18 @@ export interface Fleet {
 export function joinFleet(connection: Connection, layout: Layout, thread: string, atLeast: number): Fleet {
   const key = layout.meta('threads')
   let threads = atLeast
+  let beatsLost = 0
   async function beat(): Promise<void> {
     try {
       threads = Math.max(
         atLeast,
         Number(await connection.run(TIMEOUT_MS, BEAT_SCRIPT, [key], [thread, SILENT_MS_MAX])),
       )
+      beatsLost = 0
     } catch {
       // The breaker and the metrics tell of it; here the last number stands.
+      beatsLost++
+      if (beatsLost % BEATS_LOST_MAX === 0) connection.reconnect()
     }
   }
   connection.on('up', () => void beat())

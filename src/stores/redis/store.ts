@@ -78,6 +78,10 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
     logger,
     apply: checker.apply,
     onBeat: (isSent) => options.onUp(isSent),
+    onLost() {
+      connection.reconnect()
+      checker.connection.reconnect()
+    },
   })
   const management: Management = {
     connection,
@@ -124,7 +128,14 @@ export async function openRedisKeyStore(
     connection.close()
     throw new Error(`store.redis (${describe(settings)}) cannot be used: ${textOf(error)}`, { cause: error })
   }
-  const announcer = createAnnouncer({ connection, layout, logger, apply: () => {}, onBeat: () => {} })
+  const announcer = createAnnouncer({
+    connection,
+    layout,
+    logger,
+    apply: () => {},
+    onBeat: () => {},
+    onLost: () => {},
+  })
   const { createServiceKey } = createKeyStore({
     connection,
     layout,
