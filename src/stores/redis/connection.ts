@@ -63,6 +63,7 @@ const CONNECT_TIMEOUT_MS = 2_000
 const RETRY_MS_MAX = 250
 const SLOTS_REFRESH_MS = 1_000
 const PING_TIMEOUT_MS = 500
+const CONNECTING_RETRY_MS = 5
 
 const EVENTS = { up: 'ready', down: 'close', moved: '-node' } as const
 
@@ -95,13 +96,35 @@ export function openConnection(settings: RedisPlace, name: string): Connection {
   async function call(timeoutMs: number, command: string, args: Argument[]): Promise<unknown> {
     if (!isReady()) throw new StoreUnavailable('Redis is not connected', { cause: lastError })
     try {
-      return await within(timeoutMs, client.call(command, args))
+      return await (isCluster
+        ? callOnceConnected(timeoutMs, command, args)
+        : within(timeoutMs, client.call(command, args)))
     } catch (error) {
       if (isMasterGone(error) && !isCluster) reconnect()
       if (client instanceof Cluster && isCut(error)) client.refreshSlotsCache()
       throw error instanceof StoreUnavailable
         ? error
         : new StoreUnavailable(`Redis: ${textOf(error)}`, { cause: error })
+    }
+  }
+
+  /**
+   * Nodes of a cluster are connected to when they are first needed, and until then refuse further
+   * calls: at once, so before anything was sent.
+   */
+  async function callOnceConnected(timeoutMs: number, command: string, args: Argument[]): Promise<unknown> {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      let isSent = false
+      setImmediate(() => {
+        isSent = true
+      })
+      try {
+        return await within(Math.max(0, deadline - performance.now()), client.call(command, args))
+      } catch (error) {
+        if (isSent || !isCut(error) || performance.now() >= deadline) throw error
+      }
+      await new Promise((resolve) => setTimeout(resolve, CONNECTING_RETRY_MS))
     }
   }
 
@@ -233,7 +256,9 @@ function toRetryMs(times: number): number {
 function within<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      setImmediate(() => reject(new StoreUnavailable(`Redis did not answer within ${timeoutMs} ms`)))
+      setImmediate(() =>
+        reject(new StoreUnavailable(`Redis did not answer within ${Math.ceil(timeoutMs)} ms`)),
+      )
     }, timeoutMs)
     answer.then(
       (value) => {
