@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/dripgate.mjs')
-const READY_WITHIN_MS = 20_000
+const READY_WITHIN_MS = 40_000
 const STOPPED_WITHIN_MS = 15_000
 
 export const ROOT_TOKEN = 'root-token-of-the-tests'
