@@ -286,6 +286,72 @@ export const DASHBOARDS: readonly Dashboard[] = [
         ],
       },
       {
+        title: 'Targets',
+        panels: [
+          {
+            title: 'Targets that get requests',
+            description:
+              '1: at least one address of the target does. Targets are numbered from 0, as in the configuration.',
+            unit: 'short',
+            queries: [
+              ['min by (upstream, target) (dripgate_upstream_target_up{I, U})', '{{upstream}} {{target}}'],
+            ],
+          },
+          {
+            title: 'Addresses by state',
+            description: 'up; ejected because requests failed; down as the active checks say.',
+            unit: 'short',
+            isStacked: true,
+            queries: [['sum by (state) (dripgate_upstream_target_addresses{I, U})', '{{state}}']],
+          },
+          {
+            title: 'Ejections',
+            description:
+              'How often addresses were left out because requests failed. Each time in a row for longer.',
+            unit: 'ops',
+            queries: [
+              [
+                `sum by (upstream, target) (rate(dripgate_upstream_target_ejections_total{I, U}[${RATE}]))`,
+                '{{upstream}} {{target}}',
+              ],
+            ],
+          },
+          {
+            title: 'Retries',
+            description:
+              'Requests sent again after a failure, and those that were not because the budget for it was used up.',
+            unit: 'reqps',
+            queries: [
+              [
+                `sum by (upstream) (rate(dripgate_upstream_retries_total{I, U}[${RATE}]))`,
+                'sent again {{upstream}}',
+              ],
+              [
+                `sum by (upstream) (rate(dripgate_upstream_retries_refused_total{I, U}[${RATE}]))`,
+                'over budget {{upstream}}',
+              ],
+            ],
+          },
+          {
+            title: 'Open circuits',
+            description: 'Gateways that answer 503 for an upstream at once, because it failed as a whole.',
+            unit: 'short',
+            queries: [['sum by (upstream) (dripgate_upstream_circuit_open{I, U})', '{{upstream}}']],
+          },
+          {
+            title: 'Circuits opened',
+            description: 'How often that happened. A saw: the upstream comes back and breaks down again.',
+            unit: 'short',
+            queries: [
+              [
+                `sum by (upstream) (increase(dripgate_upstream_circuit_openings_total{I, U}[${RATE}]))`,
+                '{{upstream}}',
+              ],
+            ],
+          },
+        ],
+      },
+      {
         title: 'Latency',
         panels: [
           {
@@ -324,6 +390,91 @@ export const DASHBOARDS: readonly Dashboard[] = [
             queries: [
               [`sum by (le) (increase(dripgate_upstream_duration_seconds_bucket{I, U}[${RATE}]))`, '{{le}}'],
             ],
+          },
+        ],
+      },
+    ],
+  },
+  {
+    uid: 'dripgate-cache',
+    title: 'Dripgate / Response cache',
+    description: 'What the response cache saves, how full it is, and who purges it.',
+    variables: [],
+    rows: [
+      {
+        title: 'Response cache',
+        panels: [
+          {
+            title: 'Requests by outcome',
+            description:
+              'On routes that cache. hit, stale and collapsed needed no request to the upstream of their own; bypass could not be cached.',
+            unit: 'reqps',
+            isStacked: true,
+            queries: [[`sum by (outcome) (rate(dripgate_cache_requests_total{I}[${RATE}]))`, '{{outcome}}']],
+          },
+          {
+            title: 'Share answered from the cache',
+            description: 'Of the requests on routes that cache.',
+            unit: 'percentunit',
+            queries: [
+              [
+                `sum(rate(dripgate_cache_requests_total{I, outcome=~"hit|stale|collapsed"}[${RATE}])) / sum(rate(dripgate_cache_requests_total{I}[${RATE}]))`,
+                'from the cache',
+              ],
+            ],
+          },
+          {
+            title: 'Memory',
+            description:
+              'What stored answers take, about. At its limit (gateway.cache.memory) old ones make room.',
+            unit: 'bytes',
+            queries: [['dripgate_cache_stored_bytes{I}', '{{instance}}']],
+          },
+          {
+            title: 'Entries',
+            description: 'Answers and notes that are stored now.',
+            unit: 'short',
+            queries: [['dripgate_cache_entries{I}', '{{instance}}']],
+          },
+          {
+            title: 'Dropped answers',
+            description: 'Evicted for want of room, and made out of date by unsafe requests.',
+            unit: 'ops',
+            queries: [
+              [`sum(rate(dripgate_cache_evictions_total{I}[${RATE}]))`, 'evicted'],
+              [`sum(rate(dripgate_cache_invalidations_total{I}[${RATE}]))`, 'invalidated'],
+            ],
+          },
+          {
+            title: 'Purges',
+            description:
+              'done: every node has applied it. pending: not all in time. failed: it could not be told.',
+            unit: 'ops',
+            isStacked: true,
+            queries: [[`sum by (outcome) (rate(dripgate_cache_purges_total{I}[${RATE}]))`, '{{outcome}}']],
+          },
+        ],
+      },
+      {
+        title: 'Script API',
+        panels: [
+          {
+            title: 'Calls',
+            description: 'Calls of /script/* by what came of them.',
+            unit: 'reqps',
+            queries: [
+              [
+                `sum by (call, outcome) (rate(dripgate_script_requests_total{I}[${RATE}]))`,
+                '{{call}} {{outcome}}',
+              ],
+            ],
+          },
+          {
+            title: 'Keys',
+            description: 'Keys that these calls named: done, not there, or failed.',
+            unit: 'ops',
+            isStacked: true,
+            queries: [[`sum by (result) (rate(dripgate_script_keys_total{I}[${RATE}]))`, '{{result}}']],
           },
         ],
       },

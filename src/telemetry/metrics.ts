@@ -124,6 +124,7 @@ function createOwnMetrics(
     reloadOk.set(successful ? 1 : 0)
     if (successful) reloadAt.set(deps.nowMs() / 1000)
   }
+  for (const outcome of ['done', 'pending', 'failed']) purges.inc({ outcome }, 0)
   build.set({ version: deps.version }, 1)
   storeUp.set(1)
   countReload(true)

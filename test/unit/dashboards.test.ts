@@ -57,7 +57,7 @@ describe.each(readDashboards().map((dashboard) => [dashboard.uid, dashboard] as 
 
 it('gives every dashboard a uid and a title of its own', () => {
   const dashboards = readDashboards()
-  expect(dashboards.length).toBe(5)
+  expect(dashboards.length).toBe(6)
   expect(new Set(dashboards.map(({ uid }) => uid)).size).toBe(dashboards.length)
   expect(new Set(dashboards.map(({ title }) => title)).size).toBe(dashboards.length)
 })
