@@ -9,6 +9,7 @@ import { openCertificates } from './certificates.ts'
 import type { ConfigFile } from './config/config-file.ts'
 import type { Config } from './config/schema.ts'
 import { type AdminListener, openAdminListener } from './control-plane/listener.ts'
+import { createCacheDirectory } from './data-plane/cache/directory.ts'
 import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
 import { parsePurgeKey } from './domain/purge-key.ts'
@@ -123,11 +124,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         store: store.seed,
         counters,
         purge: purgeMemory,
+        sharesCache: listen.threads > 1 || config.store.redis !== undefined,
         names: names.add(listNames(config)),
         targets: targets.seed(),
         clock: anchor,
       },
       store,
+      cache: createCacheDirectory({ counters: purgeCounters, nowMs: clock.bucketMs, shared: undefined }),
       logger,
       onRestart: metrics.countThreadRestart,
     })

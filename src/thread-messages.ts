@@ -1,4 +1,5 @@
 import type { Config } from './config/schema.ts'
+import type { CacheFromThread, CacheToThread } from './data-plane/cache/messages.ts'
 import type { TargetSeed } from './data-plane/target-directory.ts'
 import type { PurgeMemory } from './ports/purge-counters.ts'
 import type { TlsMaterial } from './ports/tls.ts'
@@ -19,6 +20,8 @@ export interface ThreadStart {
   readonly store: StoreSeed
   readonly counters: Counters
   readonly purge: PurgeMemory
+  /** Whether there are other threads or nodes to share cached answers with. */
+  readonly sharesCache: boolean
   readonly names: MetricNames
   readonly targets: TargetSeed
   readonly clock: ClockAnchor
@@ -26,6 +29,7 @@ export interface ThreadStart {
 
 export type ToThread =
   | StoreToThread
+  | { readonly kind: 'cache'; readonly message: CacheToThread }
   /** Make ready for a configuration, and answer `prepared`. */
   | {
       readonly kind: 'prepare'
@@ -48,6 +52,7 @@ export type ToThread =
 
 export type FromThread =
   | StoreFromThread
+  | { readonly kind: 'cache'; readonly message: CacheFromThread }
   | { readonly kind: 'listening'; readonly port: number }
   /** The message is for the user. */
   | { readonly kind: 'listen-failed'; readonly message: string }

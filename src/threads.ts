@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Config } from './config/schema.ts'
+import type { CacheDirectory } from './data-plane/cache/directory.ts'
 import type { TargetSeed } from './data-plane/target-directory.ts'
 import type { Logger } from './ports/runtime.ts'
 import type { TlsMaterial } from './ports/tls.ts'
@@ -37,6 +38,7 @@ export interface ThreadsOptions {
   readonly count: number
   readonly start: Omit<ThreadStart, 'index'>
   readonly store: Store
+  readonly cache: CacheDirectory
   readonly logger: Logger
   readonly onRestart: () => void
 }
@@ -78,6 +80,9 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     const thread: Thread = { worker, index, version, isListening: false }
     threads[index] = thread
     const served = store.serve({ post: (message) => worker.postMessage(message) })
+    const cached = options.cache.join({
+      post: (message) => worker.postMessage({ kind: 'cache', message } satisfies ToThread),
+    })
     const listening = Promise.withResolvers<number>()
 
     worker.on('message', (message: FromThread) => {
@@ -94,6 +99,8 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
         case 'committed':
         case 'closed':
           return
+        case 'cache':
+          return cached.receive(message.message)
         default:
           return served.receive(message)
       }
@@ -105,6 +112,7 @@ export async function startThreads(options: ThreadsOptions): Promise<Threads> {
     })
     worker.on('exit', (code) => {
       served.leave()
+      cached.leave()
       const wasListening = thread.isListening
       thread.isListening = false
       listening.reject(

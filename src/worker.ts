@@ -54,6 +54,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     memory: start.purge,
     figures: openCacheFigures(start.counters, start.index),
     nowMs: clock.bucketMs,
+    post: start.sharesCache ? (message) => post({ kind: 'cache', message }) : undefined,
   })
   let accessLog = openLog(config)
   let { tls } = start
@@ -94,6 +95,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
         return replaceTls(message.material)
       case 'targets':
         return plan.upstreams.replaceTargets(message.targets)
+      case 'cache':
+        return cache.far?.receive(message.message)
       case 'drain':
         return front?.drain()
       case 'close':

@@ -12,13 +12,14 @@ export interface HttpAsk {
   readonly headers?: Readonly<Record<string, string | string[]>>
   readonly body?: string
   readonly signal?: AbortSignal
+  readonly agent?: Agent
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 256 })
+const pooled = new Agent({ keepAlive: true, maxSockets: 256 })
 
 /** Sends the target as it is; rejects where the answer is broken off. */
 export function ask(port: number, target: string, options: HttpAsk = {}): Promise<HttpAnswer> {
-  const { method = 'GET', headers = {}, body, signal } = options
+  const { method = 'GET', headers = {}, body, signal, agent = pooled } = options
   return new Promise((resolve, reject) => {
     const asked = request(
       { host: '127.0.0.1', port, path: target, method, headers, agent, ...(signal ? { signal } : {}) },

@@ -3,14 +3,16 @@ import { forward } from '../forward.ts'
 import { refuse } from '../relay.ts'
 import { Bypass } from './bypass.ts'
 import { type CacheRequest, readCacheRequest } from './cache-request.ts'
+import { claimFlight } from './claim-flight.ts'
 import { type Entry, hasValidator, mayServeOnError } from './entry.ts'
 import { Fill } from './fill.ts'
+import type { Flight } from './flights.ts'
 import { judgeStored } from './freshness.ts'
 import { giveEntry } from './give.ts'
 import { findPlace, isPassed, type Place } from './places.ts'
 import { refresh } from './refresh.ts'
 import { type CacheRules, isSafe } from './rules.ts'
-import { Waiting } from './waiting.ts'
+import { Asking, Waiting } from './waiting.ts'
 
 /** How often a request waits for others before it goes on its own account. */
 const ROUNDS_MAX = 3
@@ -99,35 +101,51 @@ function fetch(current: Attempt, place: Place): void {
   const { cache } = exchange.deps
   const { key } = place
   if (round >= ROUNDS_MAX || isSingular(request, place.entry) || isPassed(cache, key)) {
-    send(current, place, false)
+    send(current, place, undefined)
     return
   }
   const flight = cache.flights.find(key)
   if (flight === undefined) {
-    send(current, place, true)
+    lead(current, place)
     return
   }
   const waiting = new Waiting(exchange, flight, (end) => {
     if (end === 'stored' || end === 'abandoned') attempt({ ...current, round: round + 1 })
     else if (end === 'failed') afterFailure(current)
-    else send(current, findPlace(cache, exchange, request), false)
+    else send(current, findPlace(cache, exchange, request), undefined)
   })
   exchange.cacheUse = waiting
   if (!cache.flights.join(flight, waiting)) {
     waiting.finish()
-    send(current, place, false)
+    send(current, place, undefined)
   }
 }
 
-function send({ exchange, rules, request }: Attempt, place: Place, isLeading: boolean): void {
-  const { cache } = exchange.deps
+/** Goes for those who come after it as well, unless another thread or node has the answer. */
+function lead(current: Attempt, place: Place): void {
+  const { exchange, round } = current
+  const { flights, far } = exchange.deps.cache
+  const flight = flights.begin(place.key)
+  const asking = new Asking(exchange, flight)
+  const isAsked = claimFlight(far, flight, place.entry, (isFound) => {
+    if (exchange.isOver || exchange.isAnswerBegun) return flights.end(flight, 'abandoned')
+    exchange.cacheUse = undefined
+    if (!isFound) return send(current, place, flight)
+    flights.end(flight, 'stored')
+    attempt({ ...current, round: round + 1 })
+  })
+  if (isAsked) exchange.cacheUse = asking
+  else send(current, place, flight)
+}
+
+function send({ exchange, rules, request }: Attempt, place: Place, flight: Flight | undefined): void {
   exchange.cacheUse = new Fill({
     exchange,
     rules,
     request,
     key: place.key,
     stale: place.entry,
-    flight: isLeading ? cache.flights.begin(place.key) : undefined,
+    flight,
     reason: toReason(place, request),
     isBackground: false,
   })
@@ -142,7 +160,7 @@ function afterFailure(current: Attempt): void {
   if (place.entry !== undefined && mayServeOnError(place.entry, cache.nowMs())) {
     giveEntry(exchange, request, place.entry, { outcome: 'stale', status: 'fwd=stale; collapsed' })
   } else {
-    send(current, place, false)
+    send(current, place, undefined)
   }
 }
 

@@ -20,8 +20,10 @@ export class Bypass extends PassingUse {
   override onAnswerHead(status: number, fields: RawFields): void {
     const { exchange } = this
     if (!isSafe(exchange.method) && status >= 200 && status < 400) {
-      const { counters, figures } = exchange.deps.cache
-      counters.raise(listChangedMarks(exchange, fields))
+      const { counters, figures, far } = exchange.deps.cache
+      const marks = listChangedMarks(exchange, fields)
+      counters.raise(marks)
+      far?.outdate(marks)
       figures.add('invalidations', 1)
     }
     exchange.onAnswerHead(status, toClientFields(fields, this.#status))

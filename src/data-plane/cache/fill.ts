@@ -141,7 +141,8 @@ export class Fill extends PassingUse {
   }
 
   #keep(varyNames: readonly string[], entry: Entry): void {
-    keepEntry(this.#cache, this.exchange, this.#options.request, varyNames, entry)
+    const stored = keepEntry(this.#cache, this.exchange, this.#options.request, varyNames, entry)
+    if (this.#options.flight !== undefined) this.#options.flight.stored = stored
     this.#settle('stored')
   }
 

@@ -17,6 +17,11 @@ export interface Waiter {
 export class Flight {
   readonly key: string
   readonly waiters = new Set<Waiter>()
+  /** Other threads wait for it as well. */
+  isClaimed = false
+  isOver = false
+  /** Keys under which something was stored. */
+  stored: readonly string[] = []
 
   constructor(key: string) {
     this.key = key
@@ -28,6 +33,12 @@ const WAITERS_MAX = 4096
 /** The flights of one thread: one for each key at a time. */
 export class Flights {
   readonly #flights = new Map<string, Flight>()
+  readonly #onEnd: (flight: Flight, end: FlightEnd) => void
+
+  /** `onEnd` hears of the end before those who wait. */
+  constructor(onEnd: (flight: Flight, end: FlightEnd) => void) {
+    this.#onEnd = onEnd
+  }
 
   /** Requests that wait now. */
   get waiting(): number {
@@ -57,6 +68,8 @@ export class Flights {
   end(flight: Flight, end: FlightEnd): void {
     if (this.#flights.get(flight.key) !== flight) return
     this.#flights.delete(flight.key)
+    flight.isOver = true
+    this.#onEnd(flight, end)
     for (const waiter of flight.waiters) waiter.onFlightEnd(end)
   }
 }

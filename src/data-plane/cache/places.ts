@@ -25,23 +25,25 @@ export function findPlace(cache: ThreadCache, exchange: ExchangeState, request: 
   return { key, entry: undefined, isVaried }
 }
 
-/** Stores an answer under the key that its `Vary` asks for. */
+/** Stores an answer under the key that its `Vary` asks for; gives the keys where something new lies. */
 export function keepEntry(
   cache: ThreadCache,
   exchange: ExchangeState,
   request: CacheRequest,
   varyNames: readonly string[],
   entry: Entry,
-): void {
+): string[] {
   const { primaryKey } = request
   if (varyNames.length === 0) {
     cache.store.set(primaryKey, entry)
-    return
+    return [primaryKey]
   }
   const note = cache.store.get(primaryKey)
   const isNoted = note?.kind === 'vary' && note.names.join() === varyNames.join()
   if (!isNoted) cache.store.set(primaryKey, { kind: 'vary', names: varyNames })
-  cache.store.set(toVariantKey(exchange, primaryKey, varyNames), entry)
+  const key = toVariantKey(exchange, primaryKey, varyNames)
+  cache.store.set(key, entry)
+  return isNoted ? [key] : [primaryKey, key]
 }
 
 const PASS_MS = 5_000

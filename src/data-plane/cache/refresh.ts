@@ -9,6 +9,7 @@ import type { Exchange, PipelineDeps } from '../exchange.ts'
 import { forward } from '../forward.ts'
 import { LiveExchange } from '../live-exchange.ts'
 import type { CacheRequest } from './cache-request.ts'
+import { claimFlight } from './claim-flight.ts'
 import type { Entry } from './entry.ts'
 import { Fill, withoutConditions } from './fill.ts'
 import type { CacheRules } from './rules.ts'
@@ -40,12 +41,20 @@ export function refresh(options: {
   behind.kid = exchange.kid
   behind.ksid = exchange.ksid
   const flight = cache.flights.begin(key)
-  behind.cacheUse = new Fill({
-    ...{ exchange: behind, rules, request, key, stale, flight },
-    reason: 'stale',
-    isBackground: true,
+  const isAsked = claimFlight(cache.far, flight, stale, (isFound) => {
+    if (isFound) cache.flights.end(flight, 'stored')
+    else send()
   })
-  forward(behind)
+  if (!isAsked) send()
+
+  function send(): void {
+    behind.cacheUse = new Fill({
+      ...{ exchange: behind, rules, request, key, stale, flight },
+      reason: 'stale',
+      isBackground: true,
+    })
+    forward(behind)
+  }
 }
 
 /** Requests are counted when they come, and this one has not come from anywhere. */

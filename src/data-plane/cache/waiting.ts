@@ -38,3 +38,19 @@ export class Waiting extends SilentUse implements Waiter {
     this.#goOn(end)
   }
 }
+
+/** A request that waits to hear whether another thread or node has its answer. */
+export class Asking extends SilentUse {
+  readonly #exchange: Exchange
+  readonly #flight: Flight
+
+  constructor(exchange: Exchange, flight: Flight) {
+    super()
+    this.#exchange = exchange
+    this.#flight = flight
+  }
+
+  override finish(): void {
+    this.#exchange.deps.cache.flights.end(this.#flight, 'abandoned')
+  }
+}
