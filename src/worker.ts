@@ -148,6 +148,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     if (next === undefined) return
     const before = { plan, accessLog }
     plan = next.plan
+    plan.upstreams.succeed(before.plan.upstreams)
     accessLog = next.accessLog
     recorder.setNames(next.names)
     recorder.setAccessLog(accessLog)
@@ -156,7 +157,6 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     cache.store.resize(shareMemory(next.config))
     next = undefined
     before.accessLog?.close()
-    void before.plan.upstreams.close()
   }
 
   function replaceTls(material: TlsMaterial): void {

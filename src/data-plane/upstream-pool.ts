@@ -18,6 +18,8 @@ export interface PooledTarget {
   /** Of the target, in the configuration. */
   readonly position: number
   readonly address: string
+  /** What its connections were opened with: one that is opened alike may use them too. */
+  readonly opening: string
   /** Requests that this thread has with it. */
   inFlight: number
   /** More of them wait for a connection. */
@@ -65,6 +67,9 @@ export interface Upstreams {
   find(name: string): Upstream | undefined
   /** Takes over new addresses; what runs with the old ones may finish. */
   replaceTargets(seed: TargetSeed): void
+  /** Takes over the connections of all targets that are opened as before, and closes the others. */
+  succeed(before: Upstreams): void
+  list(): readonly PooledTarget[]
   /** Lets running requests finish; resolves when no connection is left. */
   close(): Promise<void>
 }
@@ -85,7 +90,8 @@ export function createUpstreams(config: Config, engine: Engine, seed: TargetSeed
       const connectionsMax = entry.max_connections
       const target = createTarget({ origin: { ...origin, address }, connectionsMax, connectMsMax, raw })
       const health = new HealthCell(seed.memory, slot)
-      return [{ target, health, position, address, inFlight: 0, inFlightMax: connectionsMax }]
+      const opening = JSON.stringify([name, position, origin, address, connectionsMax, connectMsMax])
+      return [{ target, health, position, address, opening, inFlight: 0, inFlightMax: connectionsMax }]
     }
     const places = seed.upstreams.get(name)
     if (places === undefined) throw new Error(`no targets are known of upstream ${name}`)
@@ -103,8 +109,10 @@ export function createUpstreams(config: Config, engine: Engine, seed: TargetSeed
     }
     byName.set(name, { upstream, open })
   }
+  const list = () => [...byName.values()].flatMap(({ upstream }) => upstream.targets)
   return {
     find: (name) => byName.get(name)?.upstream,
+    list,
 
     replaceTargets({ upstreams }) {
       for (const [name, { upstream, open }] of byName) {
@@ -116,9 +124,22 @@ export function createUpstreams(config: Config, engine: Engine, seed: TargetSeed
       }
     },
 
+    succeed(before) {
+      const open = new Map(before.list().map(({ opening, target }) => [opening, target]))
+      for (const { upstream } of byName.values()) {
+        upstream.targets = upstream.targets.map((fresh) => {
+          const target = open.get(fresh.opening)
+          if (target === undefined) return fresh
+          open.delete(fresh.opening)
+          void fresh.target.close()
+          return { ...fresh, target }
+        })
+      }
+      for (const target of open.values()) void target.close()
+    },
+
     close: async () => {
-      const targets = [...byName.values()].flatMap(({ upstream }) => upstream.targets)
-      await Promise.all(targets.map(({ target }) => target.close()))
+      await Promise.all(list().map(({ target }) => target.close()))
     },
   }
 }

@@ -196,6 +196,29 @@ export function describeAnswers(name: string, proxy: ProxyUnderTest): void {
       expect((await client.readAnswer('HEAD')).status).toBe(404)
     })
 
+    it('keeps the connections of an upstream that a reload leaves as it was', async () => {
+      const kept = await bench.upstream(startHttpUpstream())
+      const left = await bench.upstream(startHttpUpstream())
+      const upstreams = { kept: { targets: [kept.url] }, left: { targets: [left.url] } }
+      const routes = [
+        { match: { path: '/kept' }, upstream: 'kept' },
+        { match: { path: '/left' }, upstream: 'left' },
+      ]
+      const gateway = await bench.gateway({ upstreams, routes })
+      const get = async (path: string) =>
+        (await requestOnce(gateway.port, [`GET ${path} HTTP/1.1`, 'Host: a'])).status
+      expect([await get('/kept'), await get('/left')]).toEqual([200, 200])
+      for (const version of [1, 2]) {
+        const changed = { targets: [left.url], max_connections: version }
+        const added = { match: { path: `/v${version}` }, upstream: 'kept' }
+        gateway.reload({ upstreams: { left: changed, kept: upstreams.kept }, routes: [added, ...routes] })
+        expect([await get('/kept'), await get(`/v${version}`), await get('/left')]).toEqual([200, 200, 200])
+      }
+      expect([kept.connections, left.connections]).toEqual([1, 3])
+      gateway.reload({ upstreams: { left: upstreams.left }, routes: routes.slice(1) })
+      await eventually(() => kept.openSockets.size === 0, 'the connections of a removed upstream closed')
+    })
+
     it('follows the new plan after a reload, while running exchanges keep theirs', async () => {
       const slow = await bench.upstream(
         startHttpUpstream((_request, answer) => setTimeout(() => answer.end('old'), 100)),
@@ -204,11 +227,10 @@ export function describeAnswers(name: string, proxy: ProxyUnderTest): void {
       const gateway = await bench.gateway({ upstream: slow.url })
       const before = requestOnce(gateway.port, ['GET / HTTP/1.1', 'Host: a'])
       await eventually(() => slow.begun === 1, 'the first request upstream')
-      const reloaded = gateway.reload({ upstream: fresh.url })
+      gateway.reload({ upstream: fresh.url })
       const after = await requestOnce(gateway.port, ['GET / HTTP/1.1', 'Host: a'])
       expect(after.body.toString()).toBe('new')
       expect((await before).body.toString()).toBe('old')
-      await reloaded
       await eventually(() => slow.openSockets.size === 0, 'the old connections closed')
     })
   })

@@ -35,7 +35,7 @@ export interface TestGateway {
   readonly cache: ThreadCache
   /** Logged errors: tests of good behaviour expect none. */
   readonly errors: unknown[]
-  reload(settings: GatewaySettings): Promise<void>
+  reload(settings: GatewaySettings): void
   drain(): void
   close(graceMs?: number): Promise<void>
 }
@@ -106,11 +106,11 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     records,
     errors,
     cache,
-    reload: async (next) => {
+    reload: (next) => {
       const { upstreams } = plan
       plan = createPlan(next, engines.upstream)
+      plan.upstreams.succeed(upstreams)
       pipeline.replace(plan)
-      await upstreams.close()
     },
     drain: () => front.drain(),
     close: async (graceMs = 0) => {
