@@ -13,6 +13,7 @@ const MAY_IMPORT = {
   main: ['gateway', 'worker', 'storage-worker', 'demo', 'threads', 'thread-messages', ...COMPOSITION],
   demo: ['gateway', ...COMPOSITION],
   gateway: [
+    'fast-strings',
     'worker',
     'storage-worker',
     'certificates',
@@ -24,7 +25,8 @@ const MAY_IMPORT = {
   reload: COMPOSITION,
   threads: ['thread-messages', ...COMPOSITION],
   certificates: COMPOSITION,
-  worker: ['gateway', 'storage-worker', 'thread-messages', ...COMPOSITION],
+  worker: ['gateway', 'storage-worker', 'thread-messages', 'fast-strings', ...COMPOSITION],
+  'fast-strings': [],
   'storage-worker': ['gateway', 'worker', 'thread-messages', ...COMPOSITION],
   'thread-messages': COMPOSITION,
   'data-plane': ['app', 'ports', 'domain'],

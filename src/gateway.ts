@@ -14,6 +14,7 @@ import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
 import { parsePurgeKey } from './domain/purge-key.ts'
 import { KEY_RECORDS_MARK, listPurgeMarks } from './domain/purge-marks.ts'
+import { makeStringsFast } from './fast-strings.ts'
 import type { CachePurger } from './ports/purge.ts'
 import { createPurgeMemory, PurgeCounters } from './ports/purge-counters.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
@@ -61,6 +62,7 @@ export interface GatewayOptions {
 
 /** Rejects with an `Error` whose message is for the user: what, where, and what to do. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  makeStringsFast()
   const { logger, version, source } = options
   let config = options.config
   const anchor = createClockAnchor()

@@ -16,6 +16,7 @@ import { compileRoutes } from './data-plane/route-table.ts'
 import type { TargetSeed } from './data-plane/target-directory.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
 import { errorText } from './domain/errors.ts'
+import { makeStringsFast } from './fast-strings.ts'
 import type { TlsMaterial } from './ports/tls.ts'
 import type { Front } from './ports/transport.ts'
 import { openThreadStore } from './stores/thread-store.ts'
@@ -42,6 +43,7 @@ interface Prepared {
 if (parentPort !== null) await runThread(parentPort, workerData as ThreadStart)
 
 async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStart): Promise<void> {
+  makeStringsFast()
   const { listen, config } = start
   const post = (message: FromThread) => port.postMessage(message)
   const logger = createLogger({ thread: `data-plane-${start.index + 1}` })
