@@ -113,9 +113,10 @@ class Check {
     const isFirst = this.#isFirst
     this.#isFirst = false
     if ((cause === undefined) !== cell.isDown) {
+      const hadFailed = this.#against > 0
       this.#against = 0
-      // A connection stands again, which is what the requests had failed to get.
-      if (cause === undefined && cell.isOutUnreachable && cell.restore()) {
+      // Good again, and what ejected it is what a check can see.
+      if (cause === undefined && (hadFailed || cell.isOutUnreachable) && cell.isOut && cell.restore()) {
         this.#logger.info('target is back', this.#labels)
       }
       return

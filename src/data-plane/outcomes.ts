@@ -80,8 +80,10 @@ function mayBeOut({ targets, ejection }: Upstream, more: number): boolean {
   return up > 0 && out * 100 <= ejection.percentMax * targets.length
 }
 
-function isTargetsFault({ kind, cause }: UpstreamFailure): boolean {
-  if (kind === 'overloaded' || cause instanceof RangeError || cause instanceof TypeError) return false
+/** A kept connection that turned out dead may be the fault of nobody: targets restart, and tidy up. */
+function isTargetsFault({ kind, isStale, cause }: UpstreamFailure): boolean {
+  if (isStale || kind === 'overloaded' || cause instanceof RangeError || cause instanceof TypeError)
+    return false
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
   return typeof code !== 'string' || !REQUEST_FAULTS.test(code)
 }
