@@ -8,6 +8,7 @@ import { type Exposition, parseExposition } from '../support/exposition.ts'
 import { type RunningGateway, startGateway } from '../support/gateway.ts'
 import { listQueries, readRules } from '../support/monitoring-files.ts'
 import { parsePromQl } from '../support/promql.ts'
+import { describePromtool, runPromtool } from '../support/promtool.ts'
 import { describeRedis, startRedis, until } from '../support/redis.ts'
 import { createKey, startNodes } from '../support/redis-gateways.ts'
 
@@ -45,13 +46,24 @@ it.each(queries.map(({ where, expression }) => [where, expression]))('%s: %s is 
 
 describe('with the embedded store', () => {
   let exposition: Exposition
+  let text: string
   beforeAll(async () => {
     await using upstream = await startUpstream()
     await using gateway = await startGateway({ config: toConfig(upstream) })
     await callEverything(gateway)
-    exposition = parseExposition(await scrape(gateway), await scrapeTls())
+    text = await scrape(gateway)
+    exposition = parseExposition(text, await scrapeTls())
   })
   testNames(() => exposition)
+
+  describePromtool('promtool', () => {
+    it('finds nothing wrong with our metrics', () => {
+      const { output } = runPromtool(['check', 'metrics'], text)
+      // Three of the runtime's gauges have names that it dislikes.
+      const complaints = output.split('\n').filter((line) => line !== '' && !line.startsWith('nodejs_'))
+      expect(complaints).toEqual([])
+    })
+  })
 })
 
 describeRedis('with Redis', () => {
