@@ -75,18 +75,17 @@ export interface Invalidation {
   readonly cause?: unknown
 }
 
-/** Neither half waits for the other, nor is undone by it. */
+/**
+ * The key itself goes first: an upstream that builds its answer from it must not find the old one
+ * after the answers were dropped. They are dropped even where the key could not be.
+ */
 export async function invalidate({ cacheStore, purger }: ScriptKeys, key: string): Promise<Invalidation> {
   const isPlain = parsePurgeKey(key).kind === 'plain'
-  const [purged, removed] = await Promise.allSettled([
-    purger.purge(key),
-    isPlain ? cacheStore.removeMany([key]) : undefined,
-  ])
-  if (removed.status === 'rejected') throw removed.reason
-  const cause = purged.status === 'rejected' ? purged.reason : removed.value?.cause
-  return {
-    purge: purged.status === 'fulfilled' ? purged.value : undefined,
-    removed: removed.value,
-    ...(cause === undefined ? {} : { cause }),
+  const removed = isPlain ? await cacheStore.removeMany([key]) : undefined
+  try {
+    const purge = await purger.purge(key)
+    return { purge, removed, cause: removed?.cause }
+  } catch (cause) {
+    return { purge: undefined, removed, cause }
   }
 }

@@ -507,6 +507,19 @@ describe('invalidate-cache', () => {
     expect((await answerOf('invalidate-cache', { key: 'user:profile:12345' }))[1].deleted).toBe(0)
   })
 
+  it('drops the key first, so that no upstream builds a new answer from it', async () => {
+    cache.entries.set('a', 'x')
+    let wasThere: boolean | undefined
+    purger = {
+      async purge() {
+        wasThere = cache.entries.has('a')
+        return { kind: 'done', acknowledged: 1 }
+      },
+    }
+    expect((await answerOf('invalidate-cache', { key: 'a' }))[0]).toBe(200)
+    expect(wasThere).toBe(false)
+  })
+
   it('a typed key reaches one kind, and not the cache database', async () => {
     const typed = [
       'url:https://a.example/x?y=1',

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
+import { openRedisCache } from '../../src/stores/redis/cache-store.ts'
+import { createFakeLogger } from '../support/fakes.ts'
 import { type RunningGateway, startGateway } from '../support/gateway.ts'
 import { describeRedis, startCluster, startRedis, until } from '../support/redis.ts'
 import { startNodes } from '../support/redis-gateways.ts'
@@ -202,6 +204,23 @@ describeRedis('over Redis', () => {
     expect((await call(node, token, 'get-redis-keys', { keys: 'a' })).status).toBe(502)
     await server.start()
     await until(async () => (await call(node, token, 'get-redis-keys', { keys: 'a' })).status === 200)
+  }, 60_000)
+
+  it('a cache database that hangs is given up in time, and found again', async () => {
+    await using server = await startRedis()
+    const { cacheStore, close } = await openRedisCache({ url: server.url }, createFakeLogger())
+    try {
+      server.signal('SIGSTOP')
+      const startedMs = performance.now()
+      const outcome = await cacheStore.removeMany(MANY)
+      expect(outcome).toMatchObject({ done: 0, failed: MANY })
+      expect(performance.now() - startedMs).toBeLessThan(10_000)
+      server.signal('SIGCONT')
+      await until(async () => (await cacheStore.removeMany(MANY)).failed.length === 0)
+    } finally {
+      server.signal('SIGCONT')
+      close()
+    }
   }, 60_000)
 
   it('where one master of a cluster is gone: 502 says what was done, and repeating does the rest', async () => {

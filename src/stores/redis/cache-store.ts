@@ -36,6 +36,13 @@ export async function openRedisCache(
 
 function createCacheStore(connection: Connection): CacheStore {
   const call = (command: string, args: (string | number)[]) => connection.call(TIMEOUT_MS, command, args)
+  /** What fails as a whole may have met a dead connection, which nothing else would notice. */
+  const runAll = async (commands: readonly Command[]) => {
+    const outcome = await settleAll(commands)
+    const isAllLost = commands.length > 0 && outcome.failed.length === countKeys(commands)
+    if (isAllLost && connection.isReady()) connection.reconnect()
+    return outcome
+  }
   const groups = (keys: readonly string[]) =>
     connection.isCluster ? groupBySlot(keys) : keys.length === 0 ? [] : [keys]
 
@@ -106,7 +113,7 @@ function createCacheStore(connection: Connection): CacheStore {
   }
 }
 
-async function runAll(commands: readonly Command[]): Promise<CacheOutcome> {
+async function settleAll(commands: readonly Command[]): Promise<CacheOutcome> {
   const settled = await Promise.allSettled(commands.map((command) => command.run()))
   const failed: string[] = []
   let done = 0
@@ -119,6 +126,10 @@ async function runAll(commands: readonly Command[]): Promise<CacheOutcome> {
     }
   }
   return { done, failed, ...(cause === undefined ? {} : { cause }) }
+}
+
+function countKeys(commands: readonly Command[]): number {
+  return commands.reduce((sum, { keys }) => sum + keys.length, 0)
 }
 
 /** Keys that may stand in one command of a cluster. */
