@@ -394,6 +394,9 @@ async function createWorld(): Promise<World> {
   await add('a writer of all', { policies: { '*': { write: true } } })
   await add('a script', { roles: ['SCRIPT'] })
   const past = { ksid: mine, expires_at: '2020-01-01T00:00:00Z' }
+  const passing = await Promise.all(
+    Array.from({ length: 40 }, async () => (await create('keys.create', { ksid: mine }))['kid'] ?? ''),
+  )
   const expired = await create('keys.create', past)
   const strict = { name: 'strict', keys_prefix: 'strict_', require_expiration: true }
   const { ksid: demanding = '' } = await create('keyspaces.create', strict)
@@ -407,7 +410,8 @@ async function createWorld(): Promise<World> {
     powerful: callers.filter(({ isAdmin, policies }) => isAdmin || policies[mine]?.write === true),
     pools: {
       ksid: [mine, mine, mine, foreign, demanding, UNKNOWN_KSID],
-      kid: [own?.['kid'] ?? '', other?.['kid'] ?? '', 'k_nowhere'],
+      // Not those whose tokens are below: they would not live long.
+      kid: [...passing, 'k_nowhere'],
       skid: ['sk_nowhere', ...callers.map(({ skid }) => skid).filter((skid) => skid !== '')],
       token: [own?.['token'] ?? '', other?.['token'] ?? '', expired['token'] ?? '', 'a-token-of-nobody'],
     },
