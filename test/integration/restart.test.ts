@@ -199,3 +199,33 @@ describe('a restart on the embedded store', () => {
     }
   }, 90_000)
 })
+
+describe('a stop under new connections', () => {
+  it('answers those that it has accepted and refuses the others, but for a few that are reset', async () => {
+    const upstream = await startEchoUpstream()
+    undo.push(upstream.close)
+    const ports = await pickPorts()
+    const node = await startRestartable(configOf(upstream.url, ports, { path: './data' }))
+    const { token } = await createKey(node.current())
+    const stopped = (async () => {
+      await new Promise((resolve) => setTimeout(resolve, 500))
+      await node.current().stop()
+    })()
+    const result = await runOpenLoad({
+      origin: `http://127.0.0.1:${ports.gateway}`,
+      headers: { authorization: `Bearer ${token}` },
+      perSecond: 500,
+      until: stopped,
+      connections: 1_000,
+      keepAlive: false,
+    })
+    await stopped
+    const { ECONNREFUSED = 0, ECONNRESET = 0, ...others } = result.failures
+    console.log(`a stop: ${JSON.stringify(result)}`)
+    expect(others).toEqual({})
+    // Those that came in the last moment, between the last look at the queue and its end.
+    expect(ECONNRESET).toBeLessThan(50)
+    expect(result.succeeded + ECONNREFUSED + ECONNRESET).toBe(result.sent)
+    expect(result.succeeded).toBeGreaterThan(500)
+  }, 60_000)
+})

@@ -17,6 +17,7 @@ import { NodeClientStream } from './client-stream.ts'
 import { Connection, type FrontState, TICK_MS } from './connection.ts'
 import { encodeAnswer } from './encode-answer.ts'
 import type { FrontOptions } from './front-options.ts'
+import { untilNobodyComes } from './quiet-turn.ts'
 import { TlsTermination } from './tls.ts'
 
 /** How long a socket that was told to go may take to read why. */
@@ -94,6 +95,8 @@ class NodeFront implements Front {
 
   async close(graceMs: number): Promise<void> {
     this.drain()
+    for (const stream of this.#detached.values()) stream.goAway()
+    await untilNobodyComes(this.#server)
     this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const stream of this.#detached.values()) stream.goAway()

@@ -100,11 +100,16 @@ export class RawConnection implements Timed, RawStreamOwner {
 
   // The front calls these.
 
-  onClosing(): void {
+  sayGoodbye(): void {
     const stream = this.#stream
     if (stream?.upgraded !== undefined) stream.goAway()
+  }
+
+  onClosing(): void {
+    const stream = this.#stream
+    this.sayGoodbye()
     // A client that has just come may have its first request on the way.
-    else if (stream === undefined && this.#hasServed && this.#bytes.length === 0) this.#leave()
+    if (stream === undefined && this.#hasServed && this.#bytes.length === 0) this.#leave()
   }
 
   onDeadline(): void {

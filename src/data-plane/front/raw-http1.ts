@@ -6,6 +6,7 @@ import { RequestParser } from '../http1/request-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
+import { untilNobodyComes } from './quiet-turn.ts'
 import { RawConnection } from './raw-connection.ts'
 import type { RawFrontState } from './raw-state.ts'
 import { TlsTermination } from './tls.ts'
@@ -86,6 +87,8 @@ class RawFront implements Front {
 
   async close(graceMs: number): Promise<void> {
     this.drain()
+    for (const connection of this.#connections) connection.sayGoodbye()
+    await untilNobodyComes(this.#server)
     this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const connection of this.#connections) connection.onClosing()
