@@ -13,7 +13,18 @@ const ROOT = path.resolve(import.meta.dirname, '../..')
 const PAGES = [...globSync('{*.md,docs/**/*.md,examples/**/*.md,.github/**/*.md}', { cwd: ROOT })].toSorted()
 const SECTIONS = ['gateway', 'admin', 'store', 'upstreams', 'keyspaces', 'routes']
 
+/** As docs/configuration.md lists them. */
+const SETTINGS = listSettings()
+
 const read = (file: string) => readFileSync(path.join(ROOT, file), 'utf8')
+
+function listSettings(): string[] {
+  const reference = readFileSync(path.join(ROOT, 'docs/configuration.md'), 'utf8')
+  return reference.split(/^## /m).flatMap((section) => {
+    const [title = ''] = section.split('\n')
+    return [...section.matchAll(/^\| `([^`]+)` \|/gm)].map(([, name]) => `${title}.${name}`)
+  })
+}
 
 /** Text without what stands in fences, where nothing is a link or a heading. */
 function withoutFences(text: string): string {
@@ -75,6 +86,14 @@ describe.each(PAGES)('%s', (page) => {
       /\b((?:bin|config|docs|examples|scripts|src|test)\/[\w./-]*\w\.\w+)\b/g,
     )) {
       expect(existsSync(path.join(ROOT, file)), `${file}, named in ${page}`).toBe(true)
+    }
+  })
+
+  it('names settings that exist', () => {
+    for (const [, setting = ''] of text.matchAll(
+      /`((?:gateway|admin|store|upstreams\.NAME)\.(?!ts`|yaml`|json`)[a-z_.]+)`/g,
+    )) {
+      expect(SETTINGS, `${setting}, named in ${page}`).toContain(setting)
     }
   })
 
