@@ -2,7 +2,13 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type BucketState, convert, fullState, type Limit, sameLimit, take } from '../../src/domain/bucket.ts'
 import type { StoreFigure } from '../../src/ports/store-figures.ts'
-import { type BucketStep, createStep, runSteps } from '../../src/stores/redis/bucket-script.ts'
+import {
+  type BucketStep,
+  createStep,
+  NO_BUCKET,
+  runSteps,
+  STALE,
+} from '../../src/stores/redis/bucket-script.ts'
 import { type Connection, openConnection } from '../../src/stores/redis/connection.ts'
 import type { RedisRecord } from '../../src/stores/redis/records.ts'
 import { anyLimit, anyTrace } from '../support/arbitraries.ts'
@@ -12,6 +18,8 @@ import { type Admission, worstExcess } from '../support/windows.ts'
 
 /** Random steps against the pure function; `DRIPGATE_STEPS=100000` for the long run. */
 const STEPS = Number(process.env['DRIPGATE_STEPS'] ?? 20_000)
+/** How long each pattern of load lasts; `DRIPGATE_PATTERN_MS=20000` for the long run. */
+const PATTERN_MS = Number(process.env['DRIPGATE_PATTERN_MS'] ?? 3_000)
 const START = 1_700_000_000_123
 
 describeRedis('buckets in Redis', () => {
@@ -126,7 +134,7 @@ describeRedis('buckets in Redis', () => {
             admissions.push({ sentAt, receivedAt: performance.timeOrigin + performance.now() })
           else refused++
         }
-        const end = performance.now() + 3_000
+        const end = performance.now() + PATTERN_MS
         while (performance.now() < end) await turn(takeOne)
         const after = sumFigures()
         const [leased, calls] = [after.leased - before.leased, after.calls - before.calls]
@@ -140,8 +148,67 @@ describeRedis('buckets in Redis', () => {
         )
       }
     },
-    30_000,
+    30_000 + 3 * PATTERN_MS,
   )
+
+  it('hold over nodes whose clocks are five seconds apart on either side, and answer by the clock of Redis', async () => {
+    const shifted = await Promise.all(
+      [-5_000, 5_000].map((skewMs) =>
+        openTestNode({ url: server.url, prefix }, { monotonicMs: () => performance.now() + skewMs }),
+      ),
+    )
+    const record = recordOf({ capacity: 100, rate: 50, intervalMs: 60 }, { mayLease: true })
+    const admissions: Admission[] = []
+    const takeOne = async (index: number) => {
+      const sentAt = performance.timeOrigin + performance.now()
+      const skewMs = index % 2 === 0 ? -5_000 : 5_000
+      const wallMs = Date.now() + skewMs
+      const result = await shifted[index % 2]?.checker.buckets.take(record, 1, wallMs, wallMs)
+      const receivedAt = performance.timeOrigin + performance.now()
+      if (result?.kind === 'taken') admissions.push({ sentAt, receivedAt })
+      expect(Math.abs((result?.nowMs ?? 0) - receivedAt)).toBeLessThan(2_500)
+    }
+    const end = performance.now() + 2_000
+    while (performance.now() < end) await burst(takeOne)
+    const bucket = { limit: 100, rate: 50, intervalMs: 60, anchorMs: record.createdAtMs }
+    expect(admissions.length).toBeGreaterThan(200)
+    expect(worstExcess(admissions, bucket)).toBeLessThanOrEqual(0)
+    await Promise.all(shifted.map((node) => node.close()))
+  }, 30_000)
+
+  it('are understood as earlier versions wrote them, and left alone where a later version did', async () => {
+    const connection = openConnection({ url: server.url }, 'versions')
+    await connection.ready(5_000)
+    const read = async (text: string) => {
+      const key = `${prefix}{b0}:version`
+      await server.admin.set(key, text)
+      const { got, remaining, lastMs } = await runStep(connection, key, START + 2_500, '100 10 1000 7', {
+        want: 1,
+      })
+      return { got, remaining, refilledAfterMs: lastMs - START, text: await server.admin.get(key) }
+    }
+    // With what is written: part of the layout, for the versions that run beside this one.
+    expect(await read(`1 40 ${START} 100 10 1000 7`)).toEqual({
+      got: 1,
+      remaining: 59,
+      refilledAfterMs: 2_000,
+      text: `1 59 ${START + 2_000} 100 10 1000 7`,
+    })
+    expect(await read(`2 40 ${START + 2_000} 5 8 100 10 1000 7`)).toEqual({
+      got: 1,
+      remaining: 39,
+      refilledAfterMs: 2_000,
+      text: `2 39 ${START + 2_000} 5 8 100 10 1000 7`,
+    })
+    for (const [text, got] of [
+      ['3 40 something of a later version', NO_BUCKET],
+      [`1 40 ${START} 100 10 1000 8`, STALE],
+      ['1 ended', STALE],
+    ] as const) {
+      expect(await read(text)).toMatchObject({ got, text })
+    }
+    connection.close()
+  })
 
   it('take nothing home into room that a refill has filled', async () => {
     const at = { now: START }

@@ -32,6 +32,9 @@ export const STALE = -1
 /** The key holds something that is no bucket. */
 export const NO_BUCKET = -2
 
+/** Not asked of Redis, or without an answer: set by the caller. */
+export const NOT_DECIDED = -3
+
 export interface BucketCall {
   readonly timeoutMs: number
   /** Instants by the server's clock, or 0: see buckets.lua. */

@@ -17,7 +17,7 @@ import {
   toResult,
   toUntilRefill,
 } from './bucket-jobs.ts'
-import { NO_BUCKET, runSteps, STALE, STEPS_PER_CALL } from './bucket-script.ts'
+import { type BucketCall, NO_BUCKET, NOT_DECIDED, runSteps, STALE, STEPS_PER_CALL } from './bucket-script.ts'
 import { type Connection, textOf } from './connection.ts'
 import type { Layout } from './layout.ts'
 import type { RedisRecord } from './records.ts'
@@ -254,13 +254,36 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     figures.add('calls', 1)
     // Lessees are doubled, so that two threads that ask at the same time leave something.
     const call = { timeoutMs, overrideMs, notAfterMs, lessees: 2 * lessees(), isDistinct }
-    const { serverMs, isTooLate } = await runSteps(connection, jobs, call)
-    const moment: Moment = { sentAt, serverMs, answeredAt: time.monotonicMs() }
-    this.#clocks.set(group, { aheadMs: serverMs + 1 - sentAt, knownAt: moment.answeredAt })
-    if (isTooLate) return false
-    for (const job of jobs) this.#learnFrom(job, moment)
+    try {
+      const { serverMs, isTooLate } = await runSteps(connection, jobs, call)
+      const moment = this.#readMoment(group, sentAt, serverMs)
+      if (isTooLate) return false
+      for (const job of jobs) this.#learnFrom(job, moment)
+    } catch (error) {
+      if (jobs.length === 1 || !isBeingMoved(error)) throw error
+      await Promise.all(jobs.map((job) => this.#attemptOne(group, job, call)))
+    }
     resolve()
     return true
+  }
+
+  /** While their slot moves to another node of the cluster, some buckets are there and some here. */
+  async #attemptOne(group: number, job: Job, call: BucketCall): Promise<void> {
+    const sentAt = this.#deps.time.monotonicMs()
+    try {
+      const { serverMs, isTooLate } = await runSteps(this.#deps.connection, [job], call)
+      if (isTooLate) job.got = NOT_DECIDED
+      this.#learnFrom(job, this.#readMoment(group, sentAt, serverMs))
+    } catch {
+      job.got = NOT_DECIDED
+      this.#deps.figures.add('failed', job.checks)
+    }
+  }
+
+  #readMoment(group: number, sentAt: number, serverMs: number): Moment {
+    const answeredAt = this.#deps.time.monotonicMs()
+    this.#clocks.set(group, { aheadMs: serverMs + 1 - sentAt, knownAt: answeredAt })
+    return { sentAt, serverMs, answeredAt }
   }
 
   #learnFrom(job: Job, moment: Moment): void {
@@ -268,7 +291,7 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     job.serverMs = moment.serverMs
     if (got < 0) {
       this.#known.delete(record.kid)
-      if (got === NO_BUCKET) this.#deps.figures.add('failed', checks)
+      if (got !== STALE) this.#deps.figures.add('failed', checks)
       return
     }
     if (record.limit === undefined) return
@@ -345,7 +368,13 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
 function toAnswer({ got, cost, remaining, lastMs, serverMs }: Job, place: number): TakeResult {
   if (got === STALE) return STALE_RESULT
   if (got === NO_BUCKET) throw new StoreUnavailable('a bucket in Redis holds something else')
+  if (got === NOT_DECIDED) throw new StoreUnavailable('a bucket is on its way to another node')
   const left = got - (place + 1) * cost
   if (left < 0) return { kind: 'denied', remaining, lastRefilledMs: lastMs, nowMs: serverMs }
   return { kind: 'taken', remaining: remaining + left, lastRefilledMs: lastMs, nowMs: serverMs }
+}
+
+/** The cluster did nothing, as not all keys of the call are on one node. */
+function isBeingMoved(error: unknown): boolean {
+  return /TRYAGAIN|Too many Cluster redirections/.test(textOf(error))
 }

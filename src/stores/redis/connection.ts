@@ -199,7 +199,7 @@ function openClient(settings: RedisPlace, connectionName: string): Redis | Clust
       // What was on a connection that broke may have been done: it is not sent again.
       retryDelayOnFailover: 0,
       retryDelayOnClusterDown: 20,
-      retryDelayOnTryAgain: 20,
+      retryDelayOnTryAgain: 1,
       slotsRefreshInterval: SLOTS_REFRESH_MS,
       slotsRefreshTimeout: 1_000,
       redisOptions: { ...common, ...first, connectionName },
