@@ -66,6 +66,7 @@ const FIXED_GATEWAY_SETTINGS = [
   'engine',
   'share_port',
   'dns',
+  'http2',
   'timeouts',
   'min_body_rate',
   'max_header_bytes',

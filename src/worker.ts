@@ -121,7 +121,9 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     idleTimeoutMs: gateway.timeouts.idle,
     bodyTimeoutMs: gateway.timeouts.body,
     bodyBytesPerSecondMin: gateway.min_body_rate,
+    http2: gateway.http2,
     onConnections: recorder.addConnections,
+    onCutOff: recorder.countCutOff,
   }).catch((error: unknown) => {
     post({ kind: 'listen-failed', message: errorText(error) })
     return undefined

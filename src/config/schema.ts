@@ -41,9 +41,8 @@ const gatewaySchema = z.strictObject({
   tls: gatewayTlsSchema.optional().describe('TLS towards clients. Left out: plain HTTP.'),
   http2: z
     .boolean()
-    .refine((enabled) => !enabled, { error: 'must be false: HTTP/2 is not available in this version yet' })
-    .default(false)
-    .describe('HTTP/2 towards clients. Not available in this version yet.'),
+    .default(true)
+    .describe('Whether clients may choose HTTP/2. Only with TLS; without it there is HTTP/1.1 alone.'),
   max_header_bytes: sizeField({ min: 1024, max: 1024 ** 2 })
     .prefault('16KiB')
     .describe('Largest header section of a request; a larger one gets 431.'),

@@ -76,9 +76,11 @@ function run(exchange: Exchange): void {
 
 function checkHead(exchange: Exchange): Refusal | undefined {
   const { client, plan } = exchange
-  const { method, target, httpVersion, rawHeaders, isScreened } = client
+  const { httpVersion } = client
   if (httpVersion === 'other') return { code: 'bad_request' }
-  const head = checkRequestHead({ method, target, httpVersion, rawHeaders, isScreened }, plan.headLimits)
+  const { method, target, rawHeaders, isScreened, hasUnmeasuredBody } = client
+  const received = { method, target, httpVersion, rawHeaders, isScreened, hasUnmeasuredBody }
+  const head = checkRequestHead(received, plan.headLimits)
   if (head.kind === 'fault') return { code: head.code, allow: head.allow }
   exchange.head = head
   exchange.path = head.path

@@ -12,6 +12,8 @@ export interface ReceivedHead {
   readonly rawHeaders: RawHeaders
   /** Names are known to be tokens, and values to hold no control characters. */
   readonly isScreened?: boolean
+  /** A body follows though no field says so. */
+  readonly hasUnmeasuredBody?: boolean
 }
 
 export interface HeadLimits {
@@ -35,6 +37,7 @@ export interface RequestHead {
   readonly hostname: string
   /** -1 where no length is announced. */
   readonly contentLength: number
+  /** There is a body whose length is not known. */
   readonly isChunked: boolean
   /** The client waits for `100 Continue` before it sends the body. */
   readonly expectsContinue: boolean
@@ -103,7 +106,7 @@ export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): Re
     host: fields.hosts === 0 ? target.authority : fields.host,
     hostname,
     contentLength: fields.contentLength,
-    isChunked: fields.encodings > 0,
+    isChunked: fields.encodings > 0 || received.hasUnmeasuredBody === true,
     expectsContinue: fields.expectsContinue && httpVersion !== '1.0',
     isWebSocket,
   }

@@ -28,10 +28,12 @@ export interface ClientStream {
   /** As received. */
   readonly target: string
   /** `other`: the pipeline refuses it. */
-  readonly httpVersion: '1.0' | '1.1' | 'other'
+  readonly httpVersion: '1.0' | '1.1' | '2.0' | 'other'
   readonly rawHeaders: RawFields
   /** The front has made sure that names are tokens and values hold no control characters. */
   readonly isScreened: boolean
+  /** A body follows though no field says so, as HTTP/2 allows. */
+  readonly hasUnmeasuredBody: boolean
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   /** The request asks for a WebSocket: `upgradedSocket` may be used instead of an answer. */

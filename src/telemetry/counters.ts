@@ -59,7 +59,10 @@ export const STORE_ERROR_MODES = ['deny', 'allow', 'local'] as const
 export const STORE_ERROR_CELL = 2
 export const STORE_FIGURES_CELL = STORE_ERROR_CELL + STORE_ERROR_MODES.length
 export const CACHE_FIGURES_CELL = STORE_FIGURES_CELL + STORE_FIGURES.length
-const THREAD_CELLS = CACHE_FIGURES_CELL + CACHE_FIGURES.length
+/** Connections of HTTP/2 that were cut off, by reason. */
+export const CUT_OFF_REASONS = ['resets', 'continuations', 'control_frames', 'invalid_frames'] as const
+export const CUT_OFF_CELL = CACHE_FIGURES_CELL + CACHE_FIGURES.length
+const THREAD_CELLS = CUT_OFF_CELL + CUT_OFF_REASONS.length
 
 /** Routes and upstreams with a series of their own; more share the series of `other`. */
 export const NAMES_MAX = 1000

@@ -6,6 +6,8 @@ import {
   CODES,
   CONNECTIONS_CELL,
   type Counters,
+  CUT_OFF_CELL,
+  CUT_OFF_REASONS,
   LINES_DROPPED_CELL,
   type NameRegistry,
   openRegion,
@@ -155,6 +157,16 @@ function listThreadSources(regions: Regions): Source[] {
       help: 'Connections of clients to the gateway listener.',
       type: 'gauge',
       collect: () => [{ labels: {}, value: sum(regions, CONNECTIONS_CELL) }],
+    },
+    {
+      name: 'dripgate_http2_connections_cut_off_total',
+      help: 'Connections of HTTP/2 that the gateway ended because of floods, by what they were flooded with.',
+      type: 'counter',
+      collect: () =>
+        CUT_OFF_REASONS.map((reason, index) => ({
+          labels: { reason },
+          value: sum(regions, CUT_OFF_CELL + index),
+        })),
     },
     {
       name: 'dripgate_access_log_lines_dropped_total',

@@ -7,6 +7,8 @@ import {
   CODES,
   CONNECTIONS_CELL,
   type Counters,
+  CUT_OFF_CELL,
+  CUT_OFF_REASONS,
   DECISIONS,
   DURATION_BOUNDS,
   LINES_DROPPED_CELL,
@@ -34,6 +36,8 @@ export interface ThreadRecorder extends Recorder {
   setAccessLog(accessLog: AccessLog | undefined): void
   /** `change` is +1 for a client's connection that opened, -1 for one that closed. */
   addConnections(change: number): void
+  /** A connection of HTTP/2 was cut off. */
+  countCutOff(reason: (typeof CUT_OFF_REASONS)[number]): void
 }
 
 const DECISION_CELLS = new Map<DecisionLabel, number>(
@@ -67,6 +71,9 @@ export function createRecorder(deps: {
     },
     addConnections(change) {
       add(cells, CONNECTIONS_CELL, change)
+    },
+    countCutOff(reason) {
+      add(cells, CUT_OFF_CELL + CUT_OFF_REASONS.indexOf(reason), 1)
     },
     record(exchange) {
       countRequest(exchange)

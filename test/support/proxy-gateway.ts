@@ -35,6 +35,8 @@ export interface TestGateway {
   readonly cache: ThreadCache
   /** Logged errors: tests of good behaviour expect none. */
   readonly errors: unknown[]
+  /** Why connections of HTTP/2 were cut off. */
+  readonly cutOffs: string[]
   reload(settings: GatewaySettings): void
   drain(): void
   close(graceMs?: number): Promise<void>
@@ -70,6 +72,7 @@ export function startGatewayWith(engines: Engines): StartGateway {
 async function start(engines: Engines, settings: GatewaySettings): Promise<TestGateway> {
   const records: FinishedExchange[] = []
   const errors: unknown[] = []
+  const cutOffs: string[] = []
   const config = parseConfig(settings)
   let plan = createPlan(settings, engines.upstream)
   const cache = createCache(config.gateway.cache.memory, settings.cacheClock)
@@ -99,13 +102,16 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     idleTimeoutMs: gateway.timeouts.idle,
     bodyTimeoutMs: gateway.timeouts.body,
     bodyBytesPerSecondMin: gateway.min_body_rate,
+    http2: gateway.http2,
     onConnections: () => {},
+    onCutOff: (reason) => cutOffs.push(reason),
   })
   return {
     port: front.address.port,
     records,
     errors,
     cache,
+    cutOffs,
     reload: (next) => {
       const { upstreams } = plan
       plan = createPlan(next, engines.upstream)

@@ -178,15 +178,6 @@ describe('a problem points at its cause', () => {
     expect(listProblems(text)).toContain(problem)
   })
 
-  test.each([['gateway: {http2: true}', '1:18']])(
-    'what this version lacks is refused, not ignored: %s',
-    (text, place) => {
-      const [problem, ...others] = listProblems(text)
-      expect(others).toEqual([])
-      expect(problem).toMatch(new RegExp(`^${place} .*is not available in this version yet$`))
-    },
-  )
-
   test('aliases that multiply are refused', () => {
     const levels = ['a', 'b', 'c', 'd', 'e', 'f'].map((name, index, names) =>
       index === 0

@@ -158,7 +158,7 @@ describe('defaults', () => {
         workers: 'auto',
         engine: 'auto',
         trusted_proxies: [],
-        http2: false,
+        http2: true,
         max_header_bytes: 16_384,
         max_headers: 100,
         max_target_bytes: 8192,

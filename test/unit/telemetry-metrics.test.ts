@@ -249,6 +249,7 @@ it('has labels from closed sets only: no token, key, path or address', async () 
     'le',
     'mode',
     'outcome',
+    'reason',
     'route',
     'upstream',
     'version',

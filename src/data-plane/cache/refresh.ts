@@ -67,6 +67,7 @@ class NoClient implements ClientStream {
   readonly httpVersion: ClientStream['httpVersion']
   readonly rawHeaders: RawFields
   readonly isScreened: boolean
+  readonly hasUnmeasuredBody = false
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   readonly upgraded: UpgradedSocket | undefined = undefined

@@ -31,6 +31,7 @@ export class NodeClientStream implements FrontStream {
   readonly httpVersion: '1.0' | '1.1' | 'other'
   readonly rawHeaders: RawFields
   readonly isScreened = false
+  readonly hasUnmeasuredBody = false
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   readonly upgraded: UpgradedSocket | undefined

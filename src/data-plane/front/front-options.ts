@@ -1,6 +1,7 @@
 import type { TlsMaterial } from '../../ports/tls.ts'
 import type { FrontHandler } from '../../ports/transport.ts'
 import type { HeadLimits } from '../request-check.ts'
+import type { Http2CutOff } from './http2-guard.ts'
 
 /** What both fronts are opened with. */
 export interface FrontOptions {
@@ -11,6 +12,8 @@ export interface FrontOptions {
   readonly reusePort: boolean
   /** Absent: plain HTTP. */
   readonly tls: TlsMaterial | undefined
+  /** Whether clients may choose HTTP/2, where there is TLS. */
+  readonly http2: boolean
   /** The pipeline checks them; the parser only keeps what it needs for that. */
   readonly headLimits: HeadLimits
   readonly headerBytesMax: number
@@ -22,4 +25,6 @@ export interface FrontOptions {
   readonly bodyBytesPerSecondMin: number
   /** Told +1 for each connection that opens, -1 when it closes. */
   readonly onConnections: (change: number) => void
+  /** Told why a connection of HTTP/2 was cut off. */
+  readonly onCutOff: (reason: Http2CutOff) => void
 }

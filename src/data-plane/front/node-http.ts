@@ -8,7 +8,7 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { Server as TlsServer } from 'node:tls'
+import { type TLSSocket, Server as TlsServer } from 'node:tls'
 import type { TlsMaterial } from '../../ports/tls.ts'
 import type { ClientFault, Front } from '../../ports/transport.ts'
 import { checkRequestHead, type HeadLimits } from '../request-check.ts'
@@ -17,6 +17,7 @@ import { NodeClientStream } from './client-stream.ts'
 import { Connection, type FrontState, TICK_MS } from './connection.ts'
 import { encodeAnswer } from './encode-answer.ts'
 import type { FrontOptions } from './front-options.ts'
+import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
 import { TlsTermination } from './tls.ts'
 
@@ -33,6 +34,7 @@ export async function openNodeFront(options: FrontOptions): Promise<Front> {
 class NodeFront implements Front {
   readonly #options: FrontOptions
   readonly #tls: TlsTermination | undefined
+  readonly #http2: Http2Front | undefined
   readonly #server: Server
   readonly #state: FrontState
   readonly #protocol: 'http' | 'https'
@@ -45,7 +47,8 @@ class NodeFront implements Front {
 
   constructor(options: FrontOptions) {
     this.#options = options
-    this.#tls = options.tls && new TlsTermination(options.tls, false)
+    this.#tls = options.tls && new TlsTermination(options.tls, options.http2)
+    this.#http2 = options.http2 ? new Http2Front(options) : undefined
     this.#protocol = options.tls === undefined ? 'http' : 'https'
     this.#state = {
       handler: options.handler,
@@ -91,6 +94,7 @@ class NodeFront implements Front {
 
   drain(): void {
     this.#state.isDraining = true
+    this.#http2?.drain()
   }
 
   async close(graceMs: number): Promise<void> {
@@ -100,6 +104,7 @@ class NodeFront implements Front {
     this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const stream of this.#detached.values()) stream.goAway()
+    this.#http2?.close()
     const deadline = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy()
     }, graceMs)
@@ -134,6 +139,7 @@ class NodeFront implements Front {
     server.maxHeadersCount = headLimits.headersMax + 1
     server.timeout = 0
     this.#listen(server)
+    if (this.#http2 !== undefined) divertHttp2(server, this.#http2)
     return server
   }
 
@@ -236,6 +242,16 @@ function asksWebSocket(request: IncomingMessage, limits: HeadLimits): boolean {
 }
 
 /** Not on a broken connection, in failed TLS, to silence, or to one who left in mid-sentence. */
+/** Connections on which the client has chosen HTTP/2 never reach Node's parser of HTTP/1.1. */
+function divertHttp2(server: Server, http2: Http2Front): void {
+  const listeners = server.listeners('secureConnection')
+  server.removeAllListeners('secureConnection')
+  server.on('secureConnection', (socket: TLSSocket) => {
+    if (socket.alpnProtocol === 'h2') http2.take(socket)
+    else for (const listener of listeners) listener.call(server, socket)
+  })
+}
+
 function isAnswerable(error: { code?: string }, socket: Duplex): boolean {
   if (error.code === 'HPE_INVALID_EOF_STATE') return false
   if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'bytesRead' in socket && socket.bytesRead !== 0

@@ -36,6 +36,7 @@ export class RawClientStream implements ClientStream {
   readonly httpVersion: '1.0' | '1.1'
   readonly rawHeaders: RawFields
   readonly isScreened = true
+  readonly hasUnmeasuredBody = false
   readonly peerAddress: string
   readonly protocol: 'http' | 'https'
   readonly upgraded: UpgradedSocket | undefined

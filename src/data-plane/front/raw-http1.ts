@@ -1,11 +1,12 @@
 import { createServer, type Server, type Socket } from 'node:net'
-import { createServer as createTlsServer, Server as TlsServer } from 'node:tls'
+import { createServer as createTlsServer, type TLSSocket, Server as TlsServer } from 'node:tls'
 import type { TlsMaterial } from '../../ports/tls.ts'
 import type { Front } from '../../ports/transport.ts'
 import { RequestParser } from '../http1/request-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
+import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
 import { RawConnection } from './raw-connection.ts'
 import type { RawFrontState } from './raw-state.ts'
@@ -24,6 +25,7 @@ export async function openRawFront(options: FrontOptions): Promise<Front> {
 class RawFront implements Front {
   readonly #options: FrontOptions
   readonly #tls: TlsTermination | undefined
+  readonly #http2: Http2Front | undefined
   readonly #server: Server
   readonly #state: RawFrontState
   readonly #sockets = new Set<Socket>()
@@ -32,7 +34,8 @@ class RawFront implements Front {
   constructor(options: FrontOptions) {
     const { handler, headLimits, headerBytesMax, tls } = options
     this.#options = options
-    this.#tls = tls && new TlsTermination(tls, false)
+    this.#tls = tls && new TlsTermination(tls, options.http2)
+    this.#http2 = options.http2 ? new Http2Front(options) : undefined
     this.#state = {
       handler,
       headLimits,
@@ -83,6 +86,7 @@ class RawFront implements Front {
 
   drain(): void {
     this.#state.isDraining = true
+    this.#http2?.drain()
   }
 
   async close(graceMs: number): Promise<void> {
@@ -92,6 +96,7 @@ class RawFront implements Front {
     this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const connection of this.#connections) connection.onClosing()
+    this.#http2?.close()
     const deadline = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy()
     }, graceMs)
@@ -111,7 +116,7 @@ class RawFront implements Front {
     const server = createTlsServer(
       // Half open, a socket whose client leaves during the handshake would stay until that times out.
       { noDelay: true, ...this.#tls.toServerOptions(this.#options.headersTimeoutMs) },
-      (socket) => this.#take(socket),
+      (socket) => this.#takeSecure(socket),
     )
     server.on('tlsClientError', (_error, socket) => socket.destroy())
     server.on('connection', (socket: Socket) => this.#watch(socket))
@@ -126,6 +131,11 @@ class RawFront implements Front {
       this.#options.onConnections(-1)
       this.#sockets.delete(socket)
     })
+  }
+
+  #takeSecure(socket: TLSSocket): void {
+    if (socket.alpnProtocol === 'h2') this.#http2?.take(socket)
+    else this.#take(socket)
   }
 
   #take(socket: Socket): void {
