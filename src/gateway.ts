@@ -12,15 +12,14 @@ import { type AdminListener, openAdminListener } from './control-plane/listener.
 import { createCacheDirectory } from './data-plane/cache/directory.ts'
 import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
-import { parsePurgeKey } from './domain/purge-key.ts'
-import { KEY_RECORDS_MARK, listPurgeMarks } from './domain/purge-marks.ts'
 import { makeStringsFast } from './fast-strings.ts'
 import type { CachePurger } from './ports/purge.ts'
 import { createPurgeMemory, PurgeCounters } from './ports/purge-counters.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
 import type { KeyStore } from './ports/stores.ts'
 import { createReload } from './reload.ts'
-import { openStore, type Store } from './stores/store.ts'
+import { openPurger } from './stores/purger.ts'
+import { openStore } from './stores/store.ts'
 import {
   type Counters,
   createCounters,
@@ -28,7 +27,7 @@ import {
   type MetricNames,
   sumStoreFigure,
 } from './telemetry/counters.ts'
-import { createMetrics, type Metrics } from './telemetry/metrics.ts'
+import { createMetrics } from './telemetry/metrics.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 import { extension, startThreads, type Threads } from './threads.ts'
 
@@ -84,8 +83,6 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   })
   const purgeMemory = createPurgeMemory()
   const purgeCounters = new PurgeCounters(purgeMemory)
-  // Without other nodes there is nobody whose purges could be missed.
-  if (config.store.redis === undefined) purgeCounters.setLease(Number.POSITIVE_INFINITY)
   const certificates = openCertificates({
     config,
     logger,
@@ -112,7 +109,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   })
   let unwatch: (() => void) | undefined
   let isStopping = false
-  const purger = createPurger(store, purgeCounters, metrics)
+  const purger = openPurger({
+    config: () => config,
+    counters: purgeCounters,
+    nowMs: clock.bucketMs,
+    forgetRecords: store.forgetRecords,
+    logger,
+    onPurge: metrics.countPurge,
+  })
   let threads: Threads
   let admin: AdminListener
   try {
@@ -132,11 +136,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         clock: anchor,
       },
       store,
-      cache: createCacheDirectory({ counters: purgeCounters, nowMs: clock.bucketMs, shared: undefined }),
+      cache: createCacheDirectory({ counters: purgeCounters, nowMs: clock.bucketMs, shared: purger.shared }),
       logger,
       onRestart: metrics.countThreadRestart,
     })
   } catch (error) {
+    await purger.close()
     await store.close()
     throw error
   }
@@ -164,6 +169,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     })
   } catch (error) {
     await threads.close(0)
+    await purger.close()
     await store.close()
     throw error
   }
@@ -233,19 +239,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       await threads.close(config.gateway.shutdown_timeout)
       targets.close()
       await admin.close()
+      await purger.close()
       await store.close()
-    },
-  }
-}
-
-function createPurger(store: Store, counters: PurgeCounters, metrics: Metrics): CachePurger {
-  return {
-    async purge(text) {
-      const marks = listPurgeMarks(parsePurgeKey(text))
-      counters.raise(marks)
-      const isDone = !marks.includes(KEY_RECORDS_MARK) || (await store.forgetRecords())
-      metrics.countPurge(isDone ? 'done' : 'pending')
-      return isDone ? { kind: 'done', acknowledged: 1 } : { kind: 'pending', acknowledged: 0, pending: 1 }
     },
   }
 }

@@ -5,6 +5,9 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number
   /** From now on, cuts every connection after so many bytes of its next answer. */
   cutAnswersAfter(bytes: number | undefined): void
+  /** From now on nothing passes, in either direction, until `release`; nobody is told. */
+  hold(): void
+  release(): void
   /** Resets all connections that are open. */
   cutAll(): void
   close(): Promise<void>
@@ -13,6 +16,7 @@ export interface TcpProxy extends AsyncDisposable {
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   const sockets = new Set<Socket>()
   let cutAfter: number | undefined
+  let isHeld = false
   const server = createServer((client) => {
     const upstream = connect(targetPort, '127.0.0.1')
     const both = [client, upstream]
@@ -27,7 +31,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
         endBoth()
       })
     }
-    client.pipe(upstream)
+    if (isHeld) for (const socket of both) socket.pause()
+    client.on('data', (chunk: Buffer) => upstream.write(chunk))
     upstream.on('data', (chunk: Buffer) => {
       if (cutAfter === undefined) client.write(chunk)
       else client.write(chunk.subarray(0, cutAfter), endBoth)
@@ -45,6 +50,14 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     port: (server.address() as AddressInfo).port,
     cutAnswersAfter(bytes) {
       cutAfter = bytes
+    },
+    hold() {
+      isHeld = true
+      for (const socket of sockets) socket.pause()
+    },
+    release() {
+      isHeld = false
+      for (const socket of sockets) socket.resume()
     },
     cutAll,
     close,

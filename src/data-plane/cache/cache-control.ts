@@ -22,6 +22,15 @@ const WITH_SECONDS: ReadonlySet<string> = new Set([
   'stale-if-error',
   'min-fresh',
 ])
+/** Of requests; others ask for nothing. */
+const OF_REQUESTS: ReadonlySet<string> = new Set([
+  'no-cache',
+  'no-store',
+  'max-age',
+  'max-stale',
+  'min-fresh',
+  'only-if-cached',
+])
 const NO_FIELDS: ReadonlySet<string> = new Set()
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -33,7 +42,9 @@ const MEMBER =
 export function readRequestDirectives(cacheControl: string, pragma: string): Directives {
   if (cacheControl === '' && /(?:^|,)[ \t]*no-cache[ \t]*(?:,|$)/i.test(pragma))
     return new Map([['no-cache', '']])
-  return parseDirectives(cacheControl)
+  const directives = parseDirectives(cacheControl)
+  for (const name of directives.keys()) if (!OF_REQUESTS.has(name)) directives.delete(name)
+  return directives
 }
 
 /** Of an answer: `CDN-Cache-Control` where it is there and sound (RFC 9213), else `Cache-Control`. */

@@ -20,9 +20,15 @@ import { readFileSync } from 'node:fs'
  *   {m}:service-tokens     HASH: token hash → skid
  *   {m}:threads            ZSET: instant of the last sign of life → data-plane thread
  *   calls:SKID             LIST: instants of the calls of the script API that were let through, ms
+ *   {m}:purges             ZSET: number of the last purge → mark, of 65,538, see purge-sync.ts
+ *   {m}:purge-era {m}:purge-seq {m}:purge-reset   which run of numbers, the last one, a gap before it
+ *   {m}:cache-nodes        ZSET: end of its lease → node that may give cached answers
+ *   {m}:cache-acks         HASH: node → era and number up to which it has applied all purges
+ *   {cXX}:NAME             a cached answer: how long it was to be kept, then see entry-codec.ts
  *   {tN}:SHA256            JSON of a key as the data plane needs it; N = last hex digit of the hash
  *   {bN}:KID               bucket, see buckets.lua; N = hash of the kid modulo 16
  *   {bN}:used              HASH: kid → instant of the last successful check
+ *   purges                 channel: there is something new in {m}:purges
  *   changes                channel: what threads must forget, see invalidation.ts
  */
 export const LAYOUT_VERSION = 1
