@@ -3,7 +3,8 @@ import { useCleanup } from '../support/cleanup.ts'
 import { startDnsServer } from '../support/dns-server.ts'
 import { type FickleTarget, startFickleTarget } from '../support/fickle-target.ts'
 import { type InProcessGateway, startInProcess, until } from '../support/in-process.ts'
-import { startHttpUpstream } from '../support/upstreams.ts'
+import { CA_FILE, TEST_TLS } from '../support/test-tls.ts'
+import { startHttpsUpstream, startHttpUpstream } from '../support/upstreams.ts'
 
 /** What the control thread finds out about targets, and how the data-plane threads go by it. */
 
@@ -202,6 +203,41 @@ describe('the names of targets', () => {
     expect(dns.questions).toBe(asked)
     expect(three.begun + two.begun).toBeGreaterThan(0)
   })
+
+  it.each(['raw', 'node'])(
+    'are what TLS asks for and verifies, not their addresses (%s engine)',
+    async (engine) => {
+      const dns = await cleanup.open(startDnsServer())
+      const names = new Set<unknown>()
+      const upstream = await cleanup.open(
+        startHttpsUpstream(TEST_TLS, (request, answer) => {
+          names.add(Reflect.get(request.socket, 'servername'))
+          answer.end('safe')
+        }),
+      )
+      dns.records.set('origin.test', { addresses: ['127.0.0.1'], ttl: 60 })
+      dns.records.set('other.test', { addresses: ['127.0.0.1'], ttl: 60 })
+      const startWith = (host: string) =>
+        startInProcess(
+          configOf(
+            [`https://${host}:${upstream.port}`],
+            { tls: { ca: CA_FILE }, health_check: CHECK },
+            { dns: { servers: [dns.address] }, engine },
+          ),
+        )
+      await using running = await startWith('origin.test')
+      expect(await askMany(running)).toEqual(new Set(['safe']))
+      const body = new Blob(['x']).stream()
+      const chunked = await fetch(running.gateway.gatewayUrl, { method: 'POST', body, duplex: 'half' })
+      expect(await chunked.text()).toBe('safe')
+      expect(await isUp(running, 0, 1)).toBe(true)
+      expect(names).toEqual(new Set(['origin.test']))
+      await using wrong = await startWith('other.test')
+      await until(() => isUp(wrong, 0, 0))
+      expect((await ask(wrong)).status).toBe(503)
+      expect(names).toEqual(new Set(['origin.test']))
+    },
+  )
 
   it('may be unknown at the start: 503 until they are known', async () => {
     const dns = await cleanup.open(startDnsServer())

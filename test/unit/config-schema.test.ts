@@ -150,6 +150,44 @@ describe('targets', () => {
   })
 })
 
+describe('the health of targets', () => {
+  const parse = (upstream: object) =>
+    configSchema.safeParse({ upstreams: { a: { targets: ['http://127.0.0.1:9000'], ...upstream } } })
+
+  test('a check needs nothing but to be wanted', () => {
+    expect(parse({ health_check: {} }).data?.upstreams['a']?.health_check).toEqual({
+      path: '/',
+      interval: 5000,
+      timeout: 2000,
+      healthy_after: 1,
+      unhealthy_after: 2,
+      status: ['2xx', '3xx'],
+    })
+  })
+
+  test.each([
+    [{ health_check: { path: 'healthz' } }, 'must be a path such as /healthz, in visible ASCII without #'],
+    [{ health_check: { path: '/a b' } }, 'must be a path such as /healthz, in visible ASCII without #'],
+    [{ health_check: { host: 'a b' } }, 'must be a host name, with a port if need be'],
+    [{ health_check: { status: ['2xy'] } }, 'must be a status from 200 to 599, or 2xx, 3xx, 4xx or 5xx'],
+    [{ health_check: { interval: '1ms' } }, 'must be at least 10 ms'],
+    [{ ejection: { backoff: 0 } }, 'must be at least 1 ms'],
+  ])('%j is refused in words', (upstream, message) => {
+    expect(parse(upstream).error?.issues.map((issue) => issue.message)).toEqual([message])
+  })
+
+  test.each(['10.0.0.53', '127.0.0.1:5353', 'fd00::53', '[fd00::53]:53'])('%s is a DNS server', (server) => {
+    expect(configSchema.safeParse({ gateway: { dns: { servers: [server] } } }).success).toBe(true)
+  })
+
+  test.each(['dns.example.com', '127.0.0.1:0', '127.0.0.1:99999', 'fe80::1%eth0', ':53', ''])(
+    '%j is none',
+    (server) => {
+      expect(configSchema.safeParse({ gateway: { dns: { servers: [server] } } }).success).toBe(false)
+    },
+  )
+})
+
 describe('defaults', () => {
   test('an empty mapping is a whole configuration', () => {
     expect(configSchema.parse({})).toEqual({
