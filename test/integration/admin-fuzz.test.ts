@@ -393,7 +393,8 @@ async function createWorld(): Promise<World> {
   await add('a reader of all', { policies: { '*': { read: true } } })
   await add('a writer of all', { policies: { '*': { write: true } } })
   await add('a script', { roles: ['SCRIPT'] })
-  const past = { ksid: mine, expires_at: '2020-01-01T00:00:00Z' }
+  // Not so long ago that the key would be swept away.
+  const past = { ksid: mine, expires_at: new Date(Date.now() - 3_600_000).toISOString() }
   const passing = await Promise.all(
     Array.from({ length: 40 }, async () => (await create('keys.create', { ksid: mine }))['kid'] ?? ''),
   )
