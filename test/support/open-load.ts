@@ -27,7 +27,7 @@ interface OpenLoadOptions {
   readonly count?: number
   readonly until?: Promise<unknown>
   readonly connections?: number
-  /** A request that has no answer by then has failed. */
+  /** A request that has no answer by then has failed; long, as a busy machine makes a queue of what is due. */
   readonly timeoutMs?: number
   /** For one without keep-alive, each request on a connection of its own. */
   readonly keepAlive?: boolean
@@ -98,7 +98,7 @@ export async function runOpenLoad(options: OpenLoadOptions): Promise<OpenLoadRes
 
 /** The status, or why there was none. Never rejects. */
 function sendOne(
-  { origin, path = '/', headers = {}, timeoutMs = 15_000 }: OpenLoadOptions,
+  { origin, path = '/', headers = {}, timeoutMs = 60_000 }: OpenLoadOptions,
   agent: Agent,
   onSocket: (socket: Socket) => void,
 ): Promise<string> {
