@@ -262,6 +262,9 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     } catch (error) {
       if (jobs.length === 1 || !isBeingMoved(error)) throw error
       await Promise.all(jobs.map((job) => this.#attemptOne(group, job, call)))
+      const failed = jobs.filter(({ got }) => got === NOT_DECIDED)
+      if (failed.length === jobs.length) throw error
+      for (const { checks } of failed) figures.add('failed', checks)
     }
     resolve()
     return true
@@ -272,11 +275,11 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     const sentAt = this.#deps.time.monotonicMs()
     try {
       const { serverMs, isTooLate } = await runSteps(this.#deps.connection, [job], call)
+      const moment = this.#readMoment(group, sentAt, serverMs)
       if (isTooLate) job.got = NOT_DECIDED
-      this.#learnFrom(job, this.#readMoment(group, sentAt, serverMs))
+      else this.#learnFrom(job, moment)
     } catch {
       job.got = NOT_DECIDED
-      this.#deps.figures.add('failed', job.checks)
     }
   }
 
@@ -291,7 +294,7 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
     job.serverMs = moment.serverMs
     if (got < 0) {
       this.#known.delete(record.kid)
-      if (got !== STALE) this.#deps.figures.add('failed', checks)
+      if (got === NO_BUCKET) this.#deps.figures.add('failed', checks)
       return
     }
     if (record.limit === undefined) return
@@ -374,7 +377,7 @@ function toAnswer({ got, cost, remaining, lastMs, serverMs }: Job, place: number
   return { kind: 'taken', remaining: remaining + left, lastRefilledMs: lastMs, nowMs: serverMs }
 }
 
-/** The cluster did nothing, as not all keys of the call are on one node. */
+/** The cluster did nothing, as not all keys of the call are on one node; after which the client asks others, in vain. */
 function isBeingMoved(error: unknown): boolean {
-  return /TRYAGAIN|Too many Cluster redirections/.test(textOf(error))
+  return /TRYAGAIN|redirections.*MOVED/.test(textOf(error))
 }
