@@ -20,6 +20,7 @@ export function checkTlsFiles(raw: unknown, readFile: ReadFile): Finding[] {
   readPem(context, ['admin', 'script', 'redis', 'ca'], parseCertificate)
   for (const name of Object.keys(Object(getMember(raw, 'upstreams')))) {
     readPem(context, ['upstreams', name, 'tls', 'ca'], parseCertificate)
+    checkPair(context, ['upstreams', name, 'tls'])
   }
   return findings
 }

@@ -137,6 +137,12 @@ export const upstreamSchema = z
       .min(1)
       .max(256)
       .describe('Origins that share the load, http or https, without path: ["http://127.0.0.1:9000"].'),
+    protocol: z
+      .enum(['http1', 'http2'])
+      .default('http1')
+      .describe(
+        'What the targets are spoken to with. http2: by ALPN (h2) to https targets, with prior knowledge (h2c) to http targets; gRPC needs it.',
+      ),
     timeouts: upstreamTimeoutsSchema
       .prefault({})
       .describe('Timeouts towards the targets. Those of a route win.'),
@@ -159,7 +165,9 @@ export const upstreamSchema = z
       .min(1)
       .max(65_536)
       .default(256)
-      .describe('Most connections to one target, per data-plane thread.'),
+      .describe(
+        'Most connections to one target, per data-plane thread; with http2, most requests in flight.',
+      ),
     tls: z
       .strictObject({
         ca: z
@@ -169,12 +177,21 @@ export const upstreamSchema = z
           .describe(
             'PEM file of the authorities that may sign the targets’ certificates, instead of the usual ones.',
           ),
+        cert: z
+          .string()
+          .min(1)
+          .optional()
+          .describe('PEM file of the own certificate chain, for targets that ask for one.'),
+        key: z.string().min(1).optional().describe('PEM file of its private key, without passphrase.'),
         servername: z
           .string()
           .min(1)
           .max(253)
           .optional()
           .describe('Name to ask for (SNI) and to verify, instead of the host of the target.'),
+      })
+      .refine(({ cert, key }) => (cert === undefined) === (key === undefined), {
+        error: 'must have both of cert and key, or neither',
       })
       .prefault({})
       .describe('TLS towards https targets. Certificates are always verified.'),

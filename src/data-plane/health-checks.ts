@@ -3,6 +3,7 @@ import type { Logger } from '../ports/runtime.ts'
 import { HealthCell } from './health-cell.ts'
 import type { Endpoint, TargetSeed } from './target-directory.ts'
 import { type ProbeRule, sendProbe } from './upstream/health-probe.ts'
+import { sendHttp2Probe } from './upstream/http2-probe.ts'
 import type { Origin } from './upstream/origin.ts'
 import { readOrigins } from './upstream-pool.ts'
 
@@ -100,7 +101,8 @@ class Check {
 
   #run(): void {
     const startedMs = performance.now()
-    this.#cancel = sendProbe(this.#origin, this.#probe, (cause) => {
+    const send = this.#origin.isHttp2 ? sendHttp2Probe : sendProbe
+    this.#cancel = send(this.#origin, this.#probe, (cause) => {
       this.#judge(cause)
       // A little less than the interval, by chance, so that many checks do not fall into step.
       const waitMs = this.#rule.interval * (1 - Math.random() / 10) - (performance.now() - startedMs)

@@ -1,7 +1,8 @@
-import type { GatewayErrorCode } from '../domain/errors.ts'
+import { GATEWAY_ERRORS, type GatewayErrorCode } from '../domain/errors.ts'
 import type { RawFields } from '../ports/transport.ts'
 import { addCorsFields } from './cors.ts'
 import type { Exchange } from './exchange.ts'
+import { asksGrpc, buildGrpcAnswer } from './grpc.ts'
 import { buildClientHeaders, buildTrailers } from './headers.ts'
 import { buildLocalAnswer } from './local-answers.ts'
 
@@ -28,7 +29,7 @@ export function refuse(exchange: Exchange, code: GatewayErrorCode, details: Refu
     return
   }
   if (exchange.cacheUse?.rescue(code) === true) return
-  const answer = buildLocalAnswer({
+  const input = {
     code,
     requestId: exchange.requestId,
     method: exchange.method,
@@ -36,9 +37,12 @@ export function refuse(exchange: Exchange, code: GatewayErrorCode, details: Refu
     allow: details.allow,
     retryAfter: details.retryAfter,
     fields: listOwnFields(exchange),
-  })
+  }
+  const isGrpc = exchange.client.httpVersion === '2.0' && asksGrpc(input.rawHeaders)
+  const answer = isGrpc ? buildGrpcAnswer(input) : buildLocalAnswer(input)
   exchange.isAnswerBegun = true
-  exchange.status = answer.status
+  // To a gRPC client every answer is a 200; what is counted is what it means.
+  exchange.status = isGrpc ? GATEWAY_ERRORS[code].status : answer.status
   exchange.bytesOut = answer.body.length
   exchange.client.sendWhole(answer)
 }

@@ -156,10 +156,17 @@ function mergeTargets(
   )
 }
 
-/** By position. Throws where a CA file cannot be read. */
-export function readOrigins({ targets, tls }: UpstreamConfig): Origin[] {
-  const ca = tls.ca === undefined ? undefined : readFileSync(tls.ca, 'utf8')
-  return targets.map((url) => parseOrigin(url, { ca, servername: tls.servername }))
+/** By position. Throws where a file of `tls` cannot be read. */
+export function readOrigins({ targets, tls, protocol }: UpstreamConfig): Origin[] {
+  const read = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file, 'utf8'))
+  const options = {
+    ca: read(tls.ca),
+    cert: read(tls.cert),
+    key: read(tls.key),
+    servername: tls.servername,
+    isHttp2: protocol === 'http2',
+  }
+  return targets.map((url) => parseOrigin(url, options))
 }
 
 function compileRules({ ejection, retries, circuit }: UpstreamConfig) {

@@ -18,7 +18,7 @@ export function useProxy({ startGateway }: ProxyUnderTest) {
   })
 
   return {
-    upstream: <T extends Upstream>(opening: Promise<T>): Promise<T> => cleanup.open(opening),
+    upstream: <T extends Pick<Upstream, 'close'>>(opening: Promise<T>): Promise<T> => cleanup.open(opening),
     gateway: async (settings: GatewaySettings): Promise<TestGateway> => {
       const gateway = await cleanup.open(startGateway(settings))
       gateways.push(gateway)

@@ -35,6 +35,8 @@ export interface TestGateway {
   readonly cache: ThreadCache
   /** Logged errors: tests of good behaviour expect none. */
   readonly errors: unknown[]
+  /** What the warnings that were logged gave as their cause. */
+  readonly warnings: string[]
   /** Why connections of HTTP/2 were cut off. */
   readonly cutOffs: string[]
   reload(settings: GatewaySettings): void
@@ -72,6 +74,7 @@ export function startGatewayWith(engines: Engines): StartGateway {
 async function start(engines: Engines, settings: GatewaySettings): Promise<TestGateway> {
   const records: FinishedExchange[] = []
   const errors: unknown[] = []
+  const warnings: string[] = []
   const cutOffs: string[] = []
   const config = parseConfig(settings)
   let plan = createPlan(settings, engines.upstream)
@@ -85,7 +88,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
       recorder: { record: (exchange) => records.push(toRecord(exchange)) },
       clock: { bucketMs: () => Date.now(), wallMs: () => Date.now() },
       createRequestId: randomUUID,
-      logger: collectErrors(errors),
+      logger: collectTroubles(errors, warnings),
     },
     plan,
   )
@@ -110,6 +113,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     port: front.address.port,
     records,
     errors,
+    warnings,
     cache,
     cutOffs,
     reload: (next) => {
@@ -171,12 +175,12 @@ function toRecord(exchange: FinishedExchange): FinishedExchange {
   }
 }
 
-function collectErrors(errors: unknown[]): Logger {
+function collectTroubles(errors: unknown[], warnings: string[]): Logger {
   const ignore = () => {}
   return {
     debug: ignore,
     info: ignore,
-    warn: ignore,
+    warn: (_message, fields) => warnings.push(String(fields?.['cause'])),
     error: (message, fields) => errors.push([message, fields]),
   }
 }

@@ -233,6 +233,7 @@ describe('defaults', () => {
       retries: { max: 2, budget_percent: 20, budget_min: 10 },
       circuit: { failures: 50, percent: 75, open_for: 5000 },
       max_connections: 256,
+      protocol: 'http1',
       tls: {},
     })
     expect(config.routes[0]).toEqual({

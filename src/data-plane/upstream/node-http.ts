@@ -15,7 +15,7 @@ import {
   toFailureKind,
   UpstreamFault,
 } from './failures.ts'
-import type { Origin } from './origin.ts'
+import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
 
 /*
@@ -44,7 +44,7 @@ export function toConnectOptions(origin: Origin) {
     host: origin.address,
     port: origin.port,
     ...(origin.isTls ? { servername: origin.servername } : {}),
-    ...(origin.ca === undefined ? {} : { ca: origin.ca }),
+    ...toTlsOptions(origin),
   }
 }
 

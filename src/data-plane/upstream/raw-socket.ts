@@ -2,7 +2,7 @@ import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { WriteRoom } from '../http1/write-room.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
-import type { Origin } from './origin.ts'
+import { type Origin, toTlsOptions } from './origin.ts'
 
 /** What a connection to an upstream tells whoever uses it at the moment. */
 export interface RawSocketUser {
@@ -127,7 +127,7 @@ export class RawSocket implements Timed {
       port: origin.port,
       servername: origin.servername,
       ALPNProtocols: ['http/1.1'],
-      ...(origin.ca === undefined ? {} : { ca: origin.ca }),
+      ...toTlsOptions(origin),
     })
     socket.on('data', (chunk: Buffer) => this.user?.onBytes(this, chunk, chunk.length))
     return socket

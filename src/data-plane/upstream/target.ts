@@ -7,6 +7,7 @@ import type {
   UpstreamStream,
 } from '../../ports/transport.ts'
 import { type ChunkedAgent, ChunkedCall, createChunkedAgent } from './node-http.ts'
+import { Http2Target } from './node-http2.ts'
 import type { Origin } from './origin.ts'
 import { Permits } from './permits.ts'
 import { RawTarget, type RawUpstreamDeps } from './raw-http1.ts'
@@ -26,6 +27,7 @@ export interface TargetOptions {
 /** Opens no connection yet. */
 export function createTarget(options: TargetOptions): Target {
   const { origin, connectionsMax, raw } = options
+  if (origin.isHttp2) return new Http2Target(origin, connectionsMax)
   return raw === undefined ? new HttpTarget(options) : new RawTarget(origin, connectionsMax, raw)
 }
 

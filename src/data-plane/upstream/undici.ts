@@ -11,7 +11,7 @@ import {
   toFailureKind,
   UpstreamFault,
 } from './failures.ts'
-import type { Origin } from './origin.ts'
+import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
 
 /*
@@ -36,7 +36,7 @@ class Slot {
     const connect = buildConnector({
       timeout: connectMsMax,
       allowH2: false,
-      ...(origin.ca === undefined ? {} : { ca: origin.ca }),
+      ...toTlsOptions(origin),
     })
     this.client = new Client(origin.url, {
       allowH2: false,

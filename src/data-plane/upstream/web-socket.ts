@@ -19,7 +19,7 @@ import {
   UpstreamFault,
 } from './failures.ts'
 import { onConnected } from './node-http.ts'
-import type { Origin } from './origin.ts'
+import { type Origin, toTlsOptions } from './origin.ts'
 import { FrameTracker, GOING_AWAY } from './web-socket-frames.ts'
 
 /*
@@ -136,11 +136,11 @@ class Tunnel implements TunnelStream {
       httpVersion: '1.1',
       httpVersionMajor: 1,
     }
-    const { servername, ca, address, port, isTls } = this.#origin
+    const { servername, address, port, isTls } = this.#origin
     proxy.ws(description as unknown as IncomingMessage, socket as Socket, head, {
       target: {
         ...{ protocol: isTls ? 'https:' : 'http:', host: address, hostname: address, port },
-        ...(ca === undefined ? {} : { ca }),
+        ...toTlsOptions(this.#origin),
       },
       ssl: isTls ? { servername } : {},
     })
