@@ -15,6 +15,7 @@ import { connect, type PeerCertificate, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Authority, createAuthority, type IssuedFiles, MAY_ISSUE } from '../support/certificates.ts'
 import { startEchoUpstream } from '../support/echo-upstream.ts'
+import { ask, connectHttp2 } from '../support/http2-client.ts'
 import { type InProcessGateway, startInProcess, until } from '../support/in-process.ts'
 
 /** Certificates of the gateway listener: by name, resumed on any thread, and changed while it runs. */
@@ -206,7 +207,7 @@ describe.skipIf(!MAY_ISSUE)('changed certificate files', () => {
     await using running = await startInProcess(
       configOf(upstream.url, { cert, key, reload_interval: '50ms' }, { workers: 1 }),
     )
-    const lasting = await handshake(portOf(running), { servername: 'first.test' })
+    const lasting = await connectHttp2(portOf(running))
     const other = authority.issue('first-again', ['DNS:first.test', 'IP:127.0.0.1'])
     const load = { isOver: false, answered: 0 }
     const loading = Promise.all(
@@ -220,9 +221,12 @@ describe.skipIf(!MAY_ISSUE)('changed certificate files', () => {
     for (const files of [other, first, other]) {
       swap(files)
       await until(() => isShown(running, files))
+      expect((await ask(lasting, '/')).status).toBe(200)
     }
     load.isOver = true
     await loading
+    expect(lasting.destroyed).toBe(false)
+    lasting.destroy()
     expect(load.answered).toBeGreaterThan(20)
 
     // A thread that starts later has them too.
@@ -230,7 +234,6 @@ describe.skipIf(!MAY_ISSUE)('changed certificate files', () => {
     await until(() => running.gateway.threads.count() === 0)
     await until(() => running.gateway.threads.count() === 1)
     expect(await isShown(running, other)).toBe(true)
-    lasting.destroy()
   })
 
   it('that are unfit are told once, and the old ones stay', async () => {
