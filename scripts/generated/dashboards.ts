@@ -620,7 +620,10 @@ export const DASHBOARDS: readonly Dashboard[] = [
             description: 'Of the gateway port. A renewed file is taken without a restart.',
             unit: 's',
             queries: [
-              ['min by (file) (dripgate_tls_certificate_expiry_timestamp_seconds{I}) - time()', '{{file}}'],
+              [
+                'min by (certificate) (dripgate_tls_certificate_expiry_timestamp_seconds{I}) - time()',
+                'certificate {{certificate}}',
+              ],
             ],
           },
           {

@@ -39,6 +39,6 @@ async function renderEverything(): Promise<string> {
   const metrics = createMetrics({ counters, names, version: '0', nowMs: () => 0, upstreams })
   metrics.countAdminRequest(200)
   metrics.countScriptCall('get-redis-keys', 'success', { done: 1, missing: 0, failed: 0 })
-  metrics.setCertificates([{ file: 'orders.pem', expiresAt: 0 }])
+  metrics.setCertificates([{ expiresAt: 0 }])
   return (await metrics.render()).body
 }

@@ -29,8 +29,8 @@ export interface Metrics {
   countAdminRequest(status: number): void
   setStoreUp(up: boolean): void
   setFlushSeconds(seconds: number): void
-  /** Those in force, whatever there was before. */
-  setCertificates(certificates: readonly { readonly file: string; readonly expiresAt: number }[]): void
+  /** Those in force, in the order of the configuration; times in seconds since the epoch. */
+  setCertificates(certificates: readonly { readonly expiresAt: number }[]): void
   /** Whether what the certificate files hold now is in force. */
   setCertificatesGood(isGood: boolean): void
   countScriptCall: ScriptCounter
@@ -112,8 +112,8 @@ function createOwnMetrics(
 
   const expiry = new Gauge({
     name: 'dripgate_tls_certificate_expiry_timestamp_seconds',
-    help: 'When a certificate of the gateway listener expires, in seconds since the epoch.',
-    labelNames: ['file'],
+    help: 'When a certificate of the gateway listener expires, in seconds since the epoch; certificate is its place in gateway.tls, from 1.',
+    labelNames: ['certificate'],
     registers,
   })
   const certificatesGood = gauge(
@@ -139,7 +139,8 @@ function createOwnMetrics(
     setFlushSeconds: (seconds) => flush.set(seconds),
     setCertificates(certificates) {
       expiry.reset()
-      for (const { file, expiresAt } of certificates) expiry.set({ file }, expiresAt)
+      for (const [index, { expiresAt }] of certificates.entries())
+        expiry.set({ certificate: String(index + 1) }, expiresAt)
     },
     setCertificatesGood: (isGood) => certificatesGood.set(isGood ? 1 : 0),
     countScriptCall: createScriptCounter(registry),
