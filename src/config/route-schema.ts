@@ -186,6 +186,10 @@ export const routeSchema = z
   .superRefine((route, ctx) => {
     for (const issue of findContradictions(route)) ctx.addIssue({ code: 'custom', ...issue })
   })
+  .refine((route) => route.cache?.cost === undefined || route.cache.cost <= route.cost, {
+    error: 'must be at most the cost of the route',
+    path: ['cache', 'cost'],
+  })
   .transform(({ keyspace, keyspaces, ...route }) => ({
     ...route,
     /** Keys of these are good here; an empty list makes the route open. */

@@ -1,3 +1,4 @@
+import { benchCache } from './cache.ts'
 import { benchProxy } from './proxy.ts'
 import { benchRedis } from './redis.ts'
 import { benchStore } from './store.ts'
@@ -6,6 +7,7 @@ import { benchStore } from './store.ts'
 
 const [name, ...args] = process.argv.slice(2)
 const benches: Record<string, () => Promise<void>> = {
+  cache: () => benchCache(args[0] === undefined ? undefined : Number(args[0])),
   proxy: () => benchProxy(args),
   redis: () => benchRedis(),
   store: () => benchStore(args[0] === undefined ? undefined : Number(args[0])),

@@ -178,6 +178,21 @@ describe('a problem points at its cause', () => {
     expect(listProblems(text)).toContain(problem)
   })
 
+  test.each([
+    ['tags: ["a", "{nothing}"]', '"{nothing', 'must name in braces one of {path}'],
+    ['tags: ["{path"]', '"{path', 'must close every "{" with a "}"'],
+    ['key: "a}"', '"a}', 'must not hold a "}" without its "{"'],
+    ['key: "a*"', '"a*', 'must not hold control characters or "*"'],
+    ['vary_by: caller', 'caller', 'vary_by'],
+    ['cost: 2', '2}', 'must be at most the cost of the route'],
+  ])('the cache of a route: %s', (cache, culprit, message) => {
+    const line = `routes: [{upstream: orders, cache: {${cache}}}]`
+    const [problem, ...others] = listProblems(`${ROUTED}${line}`)
+    expect(others).toEqual([])
+    expect(problem).toMatch(new RegExp(`^2:${line.indexOf(culprit) + 1} `))
+    expect(problem).toContain(message)
+  })
+
   test('aliases that multiply are refused', () => {
     const levels = ['a', 'b', 'c', 'd', 'e', 'f'].map((name, index, names) =>
       index === 0

@@ -3,12 +3,12 @@ import type { RawFields, UpstreamFailure } from '../../ports/transport.ts'
 import type { CacheOutcome, Exchange } from '../exchange.ts'
 import { forward } from '../forward.ts'
 import { noteAnswer } from '../outcomes.ts'
-import { findField } from '../raw-headers.ts'
+import { joinFields } from '../raw-headers.ts'
 import type { CacheRequest } from './cache-request.ts'
 import { type Draft, openDraft } from './draft.ts'
 import { type Entry, hasValidator, isServable, mayServeOnError } from './entry.ts'
 import type { Flight, FlightEnd } from './flights.ts'
-import { giveEntry, toOpaque } from './give.ts'
+import { giveEntry, shareTag } from './give.ts'
 import { PassingUse, toClientFields } from './passing-use.ts'
 import { keepEntry, notePass } from './places.ts'
 import type { CacheRules } from './rules.ts'
@@ -152,8 +152,8 @@ export class Fill extends PassingUse {
     const stale = this.#stale
     if (stale === undefined) return
     exchange.leaveUpstream()
-    const etag = findField(fields, 'etag')
-    if (etag !== undefined && stale.etag !== '' && toOpaque(etag) !== toOpaque(stale.etag)) {
+    const etag = joinFields(fields, 'etag')
+    if (etag !== '' && stale.etag !== '' && !shareTag(etag, joinFields(stale.rawHeaders, 'etag'))) {
       this.#fetchAnew()
       return
     }

@@ -83,11 +83,20 @@ function hasCurrent(request: CacheRequest, entry: Entry): boolean {
 
 function matchesTag(list: string, etag: string): boolean {
   if (trimBlanks(list) === '*') return true
-  return etag !== '' && (list.match(/(?:W\/)?"[^"]*"/g) ?? []).some((tag) => toOpaque(tag) === toOpaque(etag))
+  return etag !== '' && listTags(list).some((tag) => toOpaque(tag) === toOpaque(etag))
+}
+
+/** Whether two lists of entity tags have one in common. */
+export function shareTag(one: string, other: string): boolean {
+  return listTags(other).some((tag) => matchesTag(one, tag))
+}
+
+function listTags(list: string): readonly string[] {
+  return list.match(/(?:W\/)?"[^"]*"/g) ?? []
 }
 
 /** For the weak comparison (RFC 9110 section 8.8.3.2). */
-export function toOpaque(etag: string): string {
+function toOpaque(etag: string): string {
   return etag.startsWith('W/') ? etag.slice(2) : etag
 }
 

@@ -1,7 +1,7 @@
 import CachePolicy from 'http-cache-semantics'
 import type { ExchangeState } from '../exchange.ts'
 import { HOP_BY_HOP } from '../field-names.ts'
-import { findField, joinFields, type RawHeaders, trimBlanks } from '../raw-headers.ts'
+import { equalsIgnoreCase, findField, joinFields, type RawHeaders, trimBlanks } from '../raw-headers.ts'
 import { type AnswerDirectives, formatDirectives, readAnswerDirectives, secondsOf } from './cache-control.ts'
 import { type CacheRequest, readVaryNames } from './cache-request.ts'
 import type { Entry } from './entry.ts'
@@ -32,6 +32,8 @@ const TTL_STATUSES: ReadonlySet<number> = new Set([200, 203, 300, 301, 308])
 const KNOWN_STATUSES: ReadonlySet<number> = new Set([
   200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 501,
 ])
+/** In seconds; nothing is fresh for longer. */
+const AGE_MAX = 2 ** 31
 /** Stands for them: cacheable with an explicit lifetime, never without. */
 const EXPLICIT_ONLY = 302
 const UNSTORED_FIELDS: ReadonlySet<string> = new Set([
@@ -54,7 +56,10 @@ export function judgeAnswer(fetched: Fetched): Storable | undefined {
     said.directives.has(name),
   )
   const isExplicit = hasLifetime(said, rawHeaders)
-  if (said.directives.has('must-understand') && KNOWN_STATUSES.has(status)) said.directives.delete('no-store')
+  if (said.directives.has('must-understand')) {
+    if (!KNOWN_STATUSES.has(status)) return undefined
+    said.directives.delete('no-store')
+  }
   addOwnLifetime(said, isExplicit, status, rules)
 
   const policy = createPolicy(said, isExplicit, request, status, rawHeaders)
@@ -125,7 +130,7 @@ function createPolicy(
   const directives = new Map(said.directives)
   // To the library it means that nothing is ever fresh; it only says what holds after that.
   directives.delete('proxy-revalidate')
-  const age = /^\d+/.exec(trimBlanks(findField(rawHeaders, 'age') ?? ''))?.[0]
+  const age = readAge(rawHeaders)
   const expires = said.usesExpires ? findField(rawHeaders, 'expires') : undefined
   const isKnown = KNOWN_STATUSES.has(status)
   return new CachePolicy(
@@ -150,6 +155,16 @@ function createPolicy(
   )
 }
 
+/** Of a list the first (RFC 9111 section 5.1), of lines the greatest; what is no number may stand for any age. */
+function readAge(rawHeaders: RawHeaders): string | undefined {
+  let age = -1
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!equalsIgnoreCase(rawHeaders[i] ?? '', 'age')) continue
+    age = Math.max(age, Number(/^\d+/.exec(trimBlanks(rawHeaders[i + 1] ?? ''))?.[0] ?? AGE_MAX))
+  }
+  return age < 0 ? undefined : String(Math.min(age, AGE_MAX))
+}
+
 function listStoredFields(rawHeaders: RawHeaders, unstored: ReadonlySet<string>): string[] {
   const nominees = new Set(
     joinFields(rawHeaders, 'connection')
@@ -170,8 +185,10 @@ function listStoredFields(rawHeaders: RawHeaders, unstored: ReadonlySet<string>)
 const BODY_FIELDS: ReadonlySet<string> = new Set([
   'content-encoding',
   'content-length',
+  'content-md5',
   'content-range',
-  'content-type',
+  // It is the same, or the stored answer is not the one that was confirmed.
+  'etag',
   'transfer-encoding',
 ])
 
