@@ -21,6 +21,7 @@ const EJECTIONS = 4
 const RETRIES = 5
 const RETRIES_REFUSED = 6
 /** Numbers of a cell, behind its integers. */
+const TRIAL_UNTIL = 5
 const UNTIL = 6
 const LASTED = 7
 
@@ -99,11 +100,11 @@ export class HealthCell {
 
   /** Whether the caller may send the one request that shows if it is back; `isEarly`: before its time. */
   mayTry(nowMs: number, isEarly = false): boolean {
-    const isDue = nowMs >= (this.#floats[UNTIL] ?? 0)
     // The outcome of the last trial never came.
-    if (isDue) this.#exchange(TRIAL, OUT)
+    if (nowMs >= (this.#floats[TRIAL_UNTIL] ?? 0)) this.#exchange(TRIAL, OUT)
+    const isDue = nowMs >= (this.#floats[UNTIL] ?? 0)
     if (!(isDue || isEarly) || this.#ints[STATUS] !== OUT) return false
-    this.#floats[UNTIL] = nowMs + TRIAL_MS
+    this.#floats[TRIAL_UNTIL] = nowMs + TRIAL_MS
     return this.#exchange(OUT, TRIAL)
   }
 
@@ -121,12 +122,17 @@ export class HealthCell {
 
   /**
    * Takes it out for a time that doubles as long as it does not stay well in between. Gives that
-   * time; 0 where somebody else was quicker.
+   * time; 0 where somebody else was quicker, or where an early trial failed: that is no news, and
+   * its time goes on as it was.
    */
   eject(nowMs: number, backoff: Backoff, isUnreachable: boolean): number {
     const status = this.#ints[STATUS] ?? UP
     if (status !== UP && status !== TRIAL) return 0
     const lastedMs = this.#floats[LASTED] ?? 0
+    if (status === TRIAL && nowMs < (this.#floats[UNTIL] ?? 0)) {
+      this.#exchange(TRIAL, OUT)
+      return 0
+    }
     const isAgain = status === TRIAL || nowMs - (this.#floats[UNTIL] ?? 0) < lastedMs
     const streak = isAgain ? (this.#ints[STREAK] ?? 0) + 1 : 0
     const ms = Math.min(backoff.msMax, backoff.ms * 2 ** Math.min(streak, 30))

@@ -142,6 +142,18 @@ describe.each(['node', 'raw'] as const)('%s engine: while targets fail', (engine
     expect(counts.reduce((sum, count) => sum + count)).toBe(60)
   })
 
+  it('takes an ejected target back in its time, however often it was asked for want of others', async () => {
+    const targets = await startTargets('reset', 'reset')
+    const ejection = { failures: 2, backoff: 700 }
+    const gateway = await startGateway(targets, { ejection, ...NO_CIRCUIT })
+    expect(new Set(await requestMany(gateway, 10))).toEqual(new Set([502]))
+    for (const target of targets) target.mood = 'fine'
+    await new Promise((resolve) => setTimeout(resolve, 750))
+    const before = targets.map(({ ids }) => ids.length)
+    expect(new Set(await requestMany(gateway, 10))).toEqual(new Set([200]))
+    expect(targets.map(({ ids }, i) => ids.length - (before[i] ?? 0))).toEqual([5, 5])
+  })
+
   it('takes a POST on to the next target as long as nothing of it was sent', async () => {
     const closed = [await findClosedPort(), await findClosedPort()]
     const [target] = await startTargets('fine')

@@ -68,6 +68,18 @@ describe('the health of a target', () => {
     expect(cell.mayTry(T + 6000)).toBe(true)
   })
 
+  it('stays out no longer because it was tried before its time', () => {
+    const [cell] = openCell()
+    expect(cell.eject(T, BACKOFF, true)).toBe(1000)
+    for (let now = T + 1; now < T + 1000; now += 100) {
+      expect(cell.mayTry(now, true)).toBe(true)
+      expect([cell.eject(now, BACKOFF, true), cell.isOut, cell.isOnTrial]).toEqual([0, true, false])
+    }
+    expect(cell.figures.ejections).toBe(1)
+    expect([cell.outMs(T + 999), cell.mayTry(T + 999), cell.mayTry(T + 1000)]).toEqual([1, false, true])
+    expect(cell.eject(T + 1000, BACKOFF, true)).toBe(2000)
+  })
+
   it('is not tried while the checks say that it is down', () => {
     const [cell] = openCell()
     cell.eject(T, BACKOFF, false)
