@@ -37,8 +37,8 @@ const EXIT_FAILURE = 1
 const EXIT_USAGE = 2
 const EXIT_CONFIG = 78
 const HEALTH_TIMEOUT_MS = 3_000
-/** A terminal's Ctrl-C and a launcher may both deliver the same signal. */
-const SAME_SIGNAL_MS = 500
+/** A terminal's Ctrl-C and a launcher may both deliver the same signal; people are not as quick. */
+const SAME_SIGNAL_MS = 150
 
 /** Ends the process with a code, after one line that says why. */
 class Exit extends Error {
@@ -167,12 +167,12 @@ interface Signals {
 /** From now on no signal ends the process by itself, but a second request to stop does. */
 function watchSignals(): Signals {
   const { promise: started, resolve: begin } = Promise.withResolvers<Parameters<Signals['follow']>[0]>()
-  let firstStopAt = 0
+  let first: { readonly signal: string; readonly atMs: number } | undefined
   const requestStop = (signal: string) => {
-    if (firstStopAt === 0) {
-      firstStopAt = performance.now()
+    if (first === undefined) {
+      first = { signal, atMs: performance.now() }
       void started.then((actions) => actions.stop(signal))
-    } else if (performance.now() - firstStopAt > SAME_SIGNAL_MS) {
+    } else if (signal !== first.signal || performance.now() - first.atMs > SAME_SIGNAL_MS) {
       process.exit(EXIT_FAILURE)
     }
   }

@@ -260,15 +260,18 @@ describe('signals', () => {
     expect(await gateway.exit).toEqual({ code: 0, signal: null })
   })
 
-  it('a second SIGTERM ends at once', async () => {
+  it.each([
+    { second: 'SIGTERM', afterMs: 200 },
+    { second: 'SIGINT', afterMs: 0 },
+  ] as const)('a $second after a SIGTERM ends at once', async ({ second, afterMs }) => {
     gateway = await startGateway({
       config: { ...base([upstream.url]), gateway: { listen: '127.0.0.1:0', shutdown_delay: '1m' } },
     })
     gateway.signal('SIGTERM')
     await gateway.waitForLine('stopping')
-    await new Promise((resolve) => setTimeout(resolve, 600))
+    await new Promise((resolve) => setTimeout(resolve, afterMs))
     const at = performance.now()
-    gateway.signal('SIGTERM')
+    gateway.signal(second)
     expect((await gateway.exit).code).toBe(1)
     expect(performance.now() - at).toBeLessThan(2_000)
   })
