@@ -219,6 +219,22 @@ export function describeCacheIsolation(name: string, startGateway: StartGateway)
       )
     })
 
+    test('behind a trusted proxy, the host and scheme in Forwarded tell answers apart, its client does not', async () => {
+      const cached = await start(
+        { vary_by: 'shared' },
+        'public, max-age=60',
+        {},
+        { trusted_proxies: ['127.0.0.0/8'] },
+      )
+      const from = async (forwarded: string) =>
+        (await cached.ask('/a', { headers: { 'x-api-key': 'alice', forwarded } })).body
+      expect(await from('for=10.1.1.1;host=evil.example')).toBe('k_alice 1')
+      expect(await from('for=10.1.1.1')).toBe('k_alice 2')
+      expect(await from('for="host=";Proto=https;by="b"')).toBe('k_alice 3')
+      expect(await from('for=10.1.1.2;host=evil.example')).toBe('k_alice 1')
+      expect(await from('for=10.1.1.3')).toBe('k_alice 2')
+    })
+
     test('a GET with a body is forwarded and not stored', async () => {
       const cached = await start({ vary_by: 'shared' }, 'public, max-age=60')
       const headers = { 'x-api-key': 'alice', 'content-length': '4' }

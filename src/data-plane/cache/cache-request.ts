@@ -31,6 +31,8 @@ type Role =
   | 'special'
   /** Says, if the peer is trusted, what the client asked for. */
   | 'origin'
+  /** The same, beside who the client is. */
+  | 'forwarded'
 
 const NO_DIRECTIVES: Directives = new Map()
 const ROLES_MAX = 1024
@@ -99,6 +101,9 @@ export function readCacheRequest(exchange: ExchangeState, rules: CacheRules): Ca
         break
       case 'origin':
         if (exchange.address.isPeerTrusted) origin += `\n${name.toLowerCase()}:${value}`
+        break
+      case 'forwarded':
+        if (exchange.address.isPeerTrusted) origin += readForwardedOrigin(value)
     }
   }
   return {
@@ -109,6 +114,15 @@ export function readCacheRequest(exchange: ExchangeState, rules: CacheRules): Ca
     ifModifiedSince,
     isAuthorized,
   }
+}
+
+/**
+ * What `Forwarded` says of host and scheme; not of whom it comes from, or each client had answers of
+ * its own. It may take more for that than it is, such as what stands in quotes, but never less.
+ */
+function readForwardedOrigin(value: string): string {
+  const pairs = value.match(/(?:host|proto)=(?:"(?:[^"\\]|\\.)*"|[^;, \t]*)/gi)
+  return pairs === null ? '' : `\nforwarded:${pairs.join(';')}`
 }
 
 /** The path and query that the client asked for, byte for byte, but never a token. */
@@ -171,6 +185,7 @@ function toRole(name: string): Role {
   if (NAMED.has(lower)) return lower as Role
   const dashed = toDashed(lower)
   if (SPECIAL.has(dashed)) return 'special'
+  if (lower === 'forwarded') return 'forwarded'
   if (dashed === 'x-forwarded-for' || dashed === 'x-real-ip') return 'none'
   return isOriginField(dashed) ? 'origin' : 'none'
 }
