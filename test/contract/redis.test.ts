@@ -4,7 +4,7 @@ import { openRedisCache } from '../../src/stores/redis/cache-store.ts'
 import { createFakeLogger, type FakeClock } from '../support/fakes.ts'
 import { describeRedis, startCluster, startRedis, startSentinel } from '../support/redis.ts'
 import { openTestRedis, type RedisPlace, type TestSettings, uniquePrefix } from '../support/redis-store.ts'
-import { describeCacheStore } from './cache-store.contract.ts'
+import { type CacheUnderTest, describeCacheStore } from './cache-store.contract.ts'
 import { describeKeyStore, type StoreUnderTest } from './key-store.contract.ts'
 
 interface Started {
@@ -39,12 +39,23 @@ describeRedis.each(Object.keys(TOPOLOGIES))('Redis, %s', (topology) => {
     return openAt({ ...started.place, prefix: uniquePrefix() }, clock)
   })
 
-  describeCacheStore('redis', async () => {
+  describeCacheStore('redis', () => {
     if (started === undefined) throw new Error('Redis did not start')
-    const { cacheStore, close } = await openRedisCache(started.place, createFakeLogger())
-    return { cacheStore, close: async () => close() }
+    return openCacheAt(started.place)
   })
 })
+
+async function openCacheAt(place: RedisPlace): Promise<CacheUnderTest> {
+  const { cacheStore, close } = await openRedisCache(place, createFakeLogger())
+  return {
+    cacheStore,
+    async reopen() {
+      close()
+      return openCacheAt(place)
+    },
+    close: async () => close(),
+  }
+}
 
 async function openAt(settings: TestSettings, clock: FakeClock): Promise<StoreUnderTest> {
   const store = await openTestRedis(settings, clock)
