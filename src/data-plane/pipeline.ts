@@ -9,7 +9,7 @@ import type {
   FrontHandler,
   WholeAnswer,
 } from '../ports/transport.ts'
-import { answerFromCache, priceOf } from './cache/answer.ts'
+import { answerFromCache, bringNear, priceOf } from './cache/answer.ts'
 import { extractCredential } from './credentials.ts'
 import type { Exchange, PipelineDeps, Plan } from './exchange.ts'
 import { forward } from './forward.ts'
@@ -189,9 +189,17 @@ function answer(exchange: Exchange): void {
     return
   }
   exchange.paidCost += exchange.dueCost
+  payOrAnswer(exchange, exchange.paidCost === 0)
+}
+
+function payOrAnswer(exchange: Exchange, mayLook: boolean): void {
   exchange.dueCost = priceOf(exchange) - exchange.paidCost
-  if (exchange.dueCost > 0) decide(exchange, exchange.tokenHash)
-  else answerFromCache(exchange)
+  if (exchange.dueCost <= 0) {
+    answerFromCache(exchange)
+    return
+  }
+  const goOn = () => guard(exchange, () => payOrAnswer(exchange, false))
+  if (!mayLook || !bringNear(exchange, goOn)) decide(exchange, exchange.tokenHash)
 }
 
 /** The store cannot be asked: the route says what happens then. Anything else is a fault of ours. */

@@ -16,18 +16,25 @@ describe('response cache over threads', () => {
   async function start(
     handler: HttpHandler,
     cache: object = {},
-  ): Promise<{ own: InProcessGateway; upstream: HttpUpstream; get(target: string): ReturnType<typeof ask> }> {
+    route: object = {},
+  ): Promise<{
+    own: InProcessGateway
+    upstream: HttpUpstream
+    get(target: string, headers?: Record<string, string>): ReturnType<typeof ask>
+  }> {
     const upstream = await startHttpUpstream(handler)
     undos.push(() => upstream.close())
     const own = await startInProcess({
       gateway: { listen: '127.0.0.1:0', workers: THREADS },
       upstreams: { main: { targets: [upstream.url] } },
-      routes: [{ name: 'main', upstream: 'main', cache }],
+      keyspaces: [{ ksid: 'ks_t', name: 't', keys_prefix: 't_', ratelimit: { limit: 1 } }],
+      routes: [{ name: 'main', upstream: 'main', cache, ...route }],
     })
     undos.push(() => own[Symbol.asyncDispose]())
     const { port } = new URL(own.gateway.gatewayUrl)
     // Each request on a connection of its own, so that every thread gets some.
-    const get = (target: string) => ask(Number(port), target, { agent: new Agent({ keepAlive: false }) })
+    const get = (target: string, headers: Record<string, string> = {}) =>
+      ask(Number(port), target, { headers, agent: new Agent({ keepAlive: false }) })
     return { own, upstream, get }
   }
 
@@ -59,6 +66,30 @@ describe('response cache over threads', () => {
       expect(upstream.seen.length).toBe(round)
       expect(await own.gateway.purger.purge('tagged')).toEqual({ kind: 'done', acknowledged: 1 })
     }
+  })
+
+  test.each([
+    ['its URL', {}],
+    ['its variant', { Vary: 'Accept-Language' }],
+  ])('what another thread has stored is a hit, at the price of one: %s', async (_, fields) => {
+    const { own, upstream, get } = await start(
+      (_request, answer) => {
+        answer.writeHead(200, { 'Cache-Control': 'public, max-age=60', ...fields }).end('one')
+      },
+      { cost: 0 },
+      { keyspace: 'ks_t' },
+    )
+    const { body } = await own.rpc('keys.create', { ksid: 'ks_t' })
+    const headers = { 'x-api-key': (body as { token: string }).token }
+    // The one token that the key has.
+    expect((await get('/a', headers)).status).toBe(200)
+    for (let at = 0; at < 20; at++) {
+      const answer = await get('/a', headers)
+      expect(answer.status).toBe(200)
+      expect(answer.headers['cache-status']).toMatch(/^dripgate; hit; /)
+    }
+    expect(upstream.seen.length).toBe(1)
+    expect((await get('/b', headers)).status).toBe(429)
   })
 
   test('an unsafe request to one thread outdates what all have', async () => {

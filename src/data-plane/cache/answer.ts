@@ -23,6 +23,8 @@ interface Attempt {
   readonly rules: CacheRules
   readonly request: CacheRequest
   readonly round: number
+  /** Somebody fetched the answer while this one waited. */
+  readonly hasWaited: boolean
 }
 
 /** What the request costs, by what the cache would do with it at this moment. */
@@ -43,6 +45,31 @@ function isHit(exchange: Exchange, rules: CacheRules): boolean {
   return entry !== undefined && judgeStored(entry, request.directives, cache.nowMs()) !== 'validate'
 }
 
+/**
+ * Brings what another thread or node has stored before the request pays for a miss, then goes on.
+ * `false`, and nothing comes, where it need not or cannot be looked for.
+ */
+export function bringNear(exchange: Exchange, goOn: () => void): boolean {
+  const rules = exchange.route?.cache
+  const { cache } = exchange.deps
+  if (rules === undefined || exchange.dueCost <= rules.hitCost || !rules.methods.has(exchange.method)) {
+    return false
+  }
+  const request = readCacheRequest(exchange, rules)
+  return request !== undefined && !request.directives.has('no-cache') && look(request)
+
+  function look(wanted: CacheRequest): boolean {
+    const { key, entry } = findPlace(cache, exchange, wanted)
+    if (cache.far === undefined || cache.flights.find(key) !== undefined || isPassed(cache, key)) return false
+    return cache.far.look(key, entry?.bornMs ?? Number.NEGATIVE_INFINITY, (item) => {
+      if (exchange.isOver) return
+      // By what the answer varies was not known here, and so not where it lies.
+      const isElsewhere = item?.kind === 'vary' && findPlace(cache, exchange, wanted).key !== key
+      if (!isElsewhere || !look(wanted)) goOn()
+    })
+  }
+}
+
 /** Answers an exchange that may be answered, from the cache or by forwarding it. */
 export function answerFromCache(exchange: Exchange): void {
   const rules = exchange.route?.cache
@@ -57,7 +84,7 @@ export function answerFromCache(exchange: Exchange): void {
   if (request === undefined || exchange.deps.cache.nowMs() >= exchange.deps.cache.counters.leaseEndMs) {
     bypass(exchange)
   } else {
-    attempt({ exchange, rules, request, round: 0 })
+    attempt({ exchange, rules, request, round: 0, hasWaited: false })
   }
 }
 
@@ -69,7 +96,7 @@ function bypass(exchange: Exchange): void {
 }
 
 function attempt(current: Attempt): void {
-  const { exchange, rules, request, round } = current
+  const { exchange, rules, request, hasWaited } = current
   const { cache } = exchange.deps
   const nowMs = cache.nowMs()
   const place = findPlace(cache, exchange, request)
@@ -78,8 +105,8 @@ function attempt(current: Attempt): void {
     const verdict = judgeStored(entry, request.directives, nowMs)
     if (verdict !== 'validate') {
       if (verdict === 'refresh') refresh({ exchange, rules, request, key: place.key, stale: entry })
-      const outcome = verdict === 'give' ? (round > 0 ? 'collapsed' : 'hit') : 'stale'
-      giveEntry(exchange, request, entry, { outcome, status: round > 0 ? 'fwd=miss; collapsed' : 'hit' })
+      const outcome = verdict === 'give' ? (hasWaited ? 'collapsed' : 'hit') : 'stale'
+      giveEntry(exchange, request, entry, { outcome, status: hasWaited ? 'fwd=miss; collapsed' : 'hit' })
       return
     }
   }
@@ -110,7 +137,7 @@ function fetch(current: Attempt, place: Place): void {
     return
   }
   const waiting = new Waiting(exchange, flight, (end) => {
-    if (end === 'stored' || end === 'abandoned') attempt({ ...current, round: round + 1 })
+    if (end === 'stored' || end === 'abandoned') attempt({ ...current, round: round + 1, hasWaited: true })
     else if (end === 'failed') afterFailure(current)
     else send(current, findPlace(cache, exchange, request), undefined)
   })
@@ -127,12 +154,12 @@ function lead(current: Attempt, place: Place): void {
   const { flights, far } = exchange.deps.cache
   const flight = flights.begin(place.key)
   const asking = new Asking(exchange, flight)
-  const isAsked = claimFlight(far, flight, place.entry, (isFound) => {
+  const isAsked = claimFlight(far, flight, place.entry, (isFound, isAwaited) => {
     if (exchange.isOver || exchange.isAnswerBegun) return flights.end(flight, 'abandoned')
     exchange.cacheUse = undefined
     if (!isFound) return send(current, place, flight)
     flights.end(flight, 'stored')
-    attempt({ ...current, round: round + 1 })
+    attempt({ ...current, round: round + 1, hasWaited: current.hasWaited || isAwaited })
   })
   if (isAsked) exchange.cacheUse = asking
   else send(current, place, flight)

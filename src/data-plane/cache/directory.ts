@@ -53,6 +53,9 @@ export function createCacheDirectory(options: {
       case 'claim':
         claim({ member, ...message }, message.key)
         break
+      case 'look':
+        lookOnly({ member, ...message }, message.key)
+        break
       case 'settle':
         settle(member, message.key, message.end, message.stored)
         break
@@ -80,10 +83,23 @@ export function createCacheDirectory(options: {
         grant(asker, key)
         return
       }
-      asker.member.post({ kind: 'found', id: asker.id, item })
-      own(key, asker.member)
+      give(asker, key, item)
       finish(asker.member, key, item)
     })
+  }
+
+  function lookOnly(asker: Asker, key: string): void {
+    // Somebody has looked already, and found nothing.
+    const looking = fetches.has(key) ? Promise.resolve(undefined) : look(asker, key)
+    void looking.then((item) => {
+      if (item === undefined) asker.member.post({ kind: 'missing', id: asker.id })
+      else give(asker, key, item)
+    })
+  }
+
+  function give({ member, id }: Asker, key: string, item: SharedItem): void {
+    member.post({ kind: 'found', id, item, isAwaited: false })
+    own(key, member)
   }
 
   function grant({ member, id }: Asker, key: string): void {
@@ -175,7 +191,7 @@ export function createCacheDirectory(options: {
     fetches.delete(key)
     for (const asker of fetch.waiting) {
       if (item === undefined) grant(asker, key)
-      else asker.member.post({ kind: 'found', id: asker.id, item })
+      else asker.member.post({ kind: 'found', id: asker.id, item, isAwaited: true })
     }
   }
 

@@ -10,9 +10,11 @@ const KEY_LENGTH_MAX = 4_096
 
 interface Claim {
   readonly key: string
-  readonly onAnswer: (item: SharedItem | undefined) => void
+  readonly onAnswer: OnAnswer
   readonly timer: NodeJS.Timeout
 }
+
+type OnAnswer = (item: SharedItem | undefined, isAwaited: boolean) => void
 
 /** The other threads, and the other nodes, as one thread sees them: through the control thread. */
 export class Far {
@@ -39,12 +41,21 @@ export class Far {
    * Answers later, once: with what was found, or with nothing, which is the leave to fetch it. It
    * is `false`, and nothing comes, where nobody can be asked.
    */
-  claim(key: string, newerThanMs: number, onAnswer: (item: SharedItem | undefined) => void): boolean {
+  claim(key: string, newerThanMs: number, onAnswer: OnAnswer): boolean {
+    return this.#ask('claim', key, newerThanMs, onAnswer)
+  }
+
+  /** Like `claim`, but waits for no fetch, and nothing found is no leave to do so. */
+  look(key: string, newerThanMs: number, onAnswer: OnAnswer): boolean {
+    return this.#ask('look', key, newerThanMs, onAnswer)
+  }
+
+  #ask(kind: 'claim' | 'look', key: string, newerThanMs: number, onAnswer: OnAnswer): boolean {
     if (this.#claims.size >= CLAIMS_MAX || key.length > KEY_LENGTH_MAX) return false
     const id = ++this.#lastId
-    const timer = setTimeout(() => this.#answer(id, undefined), CLAIM_MS_MAX)
+    const timer = setTimeout(() => this.#answer(id), CLAIM_MS_MAX)
     this.#claims.set(id, { key, onAnswer, timer })
-    this.#post({ kind: 'claim', id, key, newerThanMs })
+    this.#post({ kind, id, key, newerThanMs })
     return true
   }
 
@@ -60,23 +71,26 @@ export class Far {
     switch (message.kind) {
       case 'granted':
         // Nobody waits for it any more: so it is given back.
-        if (!this.#answer(message.id, undefined)) this.settle(message.key, 'abandoned', [])
+        if (!this.#answer(message.id)) this.settle(message.key, 'abandoned', [])
         return
       case 'found':
-        this.#answer(message.id, message.item)
+        this.#answer(message.id, message.item, message.isAwaited)
+        return
+      case 'missing':
+        this.#answer(message.id)
         return
       case 'want':
         this.#post({ kind: 'give', id: message.id, item: this.#find(message.key, message.newerThanMs) })
     }
   }
 
-  #answer(id: number, item: SharedItem | undefined): boolean {
+  #answer(id: number, item?: SharedItem, isAwaited = false): boolean {
     const claim = this.#claims.get(id)
     if (claim === undefined) return false
     this.#claims.delete(id)
     clearTimeout(claim.timer)
     if (item !== undefined) this.#store.set(claim.key, item)
-    claim.onAnswer(item)
+    claim.onAnswer(item, isAwaited)
     return true
   }
 

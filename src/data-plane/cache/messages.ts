@@ -7,9 +7,9 @@ import type { FlightEnd } from './flights.ts'
 export type SharedItem = Entry | VaryNote
 
 export type CacheFromThread =
-  /** Asks for what is stored elsewhere, or for leave to fetch it. */
+  /** Asks for what is stored elsewhere; `claim` also waits for it, or gets leave to fetch it. */
   | {
-      readonly kind: 'claim'
+      readonly kind: 'claim' | 'look'
       readonly id: number
       readonly key: string
       /** An answer born no later than this is of no use. */
@@ -28,8 +28,15 @@ export type CacheFromThread =
   | { readonly kind: 'outdate'; readonly marks: readonly number[] }
 
 export type CacheToThread =
-  /** The answers to `claim`. */
+  /** The answers to `claim` and `look`. */
   | { readonly kind: 'granted'; readonly id: number; readonly key: string }
-  | { readonly kind: 'found'; readonly id: number; readonly item: SharedItem }
+  | { readonly kind: 'missing'; readonly id: number }
+  | {
+      readonly kind: 'found'
+      readonly id: number
+      readonly item: SharedItem
+      /** It was fetched while the asker waited. */
+      readonly isAwaited: boolean
+    }
   /** Asks for what the thread has under a key. */
   | { readonly kind: 'want'; readonly id: number; readonly key: string; readonly newerThanMs: number }
