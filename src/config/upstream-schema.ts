@@ -118,7 +118,7 @@ const circuitSchema = z.strictObject({
     .int()
     .min(0)
     .max(1_000_000)
-    .default(50)
+    .default(200)
     .describe(
       'Requests that failed on all attempts, within 10 s on one data-plane thread, after which the circuit may open. 0: never.',
     ),

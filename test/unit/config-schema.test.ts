@@ -231,7 +231,7 @@ describe('defaults', () => {
       balance: 'round_robin',
       ejection: { failures: 5, backoff: 5000, backoff_max: 300_000, max_percent: 50, count_5xx: false },
       retries: { max: 2, budget_percent: 20, budget_min: 10 },
-      circuit: { failures: 50, percent: 75, open_for: 5000 },
+      circuit: { failures: 200, percent: 75, open_for: 5000 },
       max_connections: 256,
       protocol: 'http1',
       tls: {},
