@@ -189,6 +189,9 @@ const setRedisKeys: ScriptCall = {
     result: { success: true, statusCode: 200, data: true, set: 1 },
   },
   validate(body) {
+    if ('items' in body && 'key' in body) {
+      throw new RpcError('invalid_payload', { details: ['must have either key and value, or items'] })
+    }
     const entries = 'items' in body ? parse(entriesParams, body).items : [parse(entry, body)]
     return {
       keys: entries.map(({ key }) => key),

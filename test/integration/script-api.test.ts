@@ -459,6 +459,8 @@ describe('get-redis-keys and set-redis-keys', () => {
     [{ key: 'a', value: 1, ttl: 2 ** 31 }, 'ttl must be'],
     [{ key: 'a', value: '\ud800' }, 'value must be well-formed Unicode'],
     [{ items: 'a' }, 'items must be a list'],
+    [{ items: [], key: 'a', value: 1 }, 'must have either key and value, or items'],
+    [{ items: [{ key: 'b', value: 1 }], key: 'a', value: 1 }, 'must have either key and value, or items'],
     [{ items: [{ key: 'a', value: 1 }, 7] }, 'items.1 must be an object'],
     [
       {
