@@ -134,6 +134,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         names: names.add(listNames(config)),
         targets: targets.seed(),
         clock: anchor,
+        version,
       },
       store,
       cache: createCacheDirectory({ counters: purgeCounters, nowMs: clock.bucketMs, shared: purger.shared }),

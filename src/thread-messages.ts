@@ -25,6 +25,8 @@ export interface ThreadStart {
   readonly names: MetricNames
   readonly targets: TargetSeed
   readonly clock: ClockAnchor
+  /** Of the gateway. */
+  readonly version: string
 }
 
 export type ToThread =

@@ -4,7 +4,7 @@ import { createCheckKey } from './app/check-key.ts'
 import { createRequestIds } from './app/request-ids.ts'
 import { rememberHashes } from './app/token-hashes.ts'
 import { hashByteString } from './app/tokens.ts'
-import { createTraceparents } from './app/traceparents.ts'
+import { createSpanIds, createTraceparents } from './app/traceparents.ts'
 import type { Config } from './config/schema.ts'
 import { compileRanges } from './data-plane/address-ranges.ts'
 import { createThreadCache } from './data-plane/cache/thread-cache.ts'
@@ -24,6 +24,7 @@ import { type AccessLog, openAccessLog } from './telemetry/access-log.ts'
 import { type MetricNames, openCacheFigures, openStoreFigures } from './telemetry/counters.ts'
 import { createLogger } from './telemetry/logger.ts'
 import { createRecorder } from './telemetry/recorder.ts'
+import { openSpanExporter, type SpanExporter } from './telemetry/span-exporter.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
 
@@ -70,6 +71,8 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
     names: start.names,
     accessLog,
   })
+  let spans = openSpans(config)
+  recorder.setSpanExporter(spans)
   const pipeline = createPipeline(
     {
       checkKey: createCheckKey({ records, buckets, clock }),
@@ -150,17 +153,34 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
 
   function commit(): void {
     if (next === undefined) return
-    const before = { plan, accessLog }
+    const before = { plan, accessLog, spans }
     plan = next.plan
     plan.upstreams.succeed(before.plan.upstreams)
     accessLog = next.accessLog
     recorder.setNames(next.names)
     recorder.setAccessLog(accessLog)
+    spans = openSpans(next.config)
+    recorder.setSpanExporter(spans)
     pipeline.replace(plan)
     store.configure(next.config)
     cache.store.resize(shareMemory(next.config))
     next = undefined
     before.accessLog?.close()
+    void before.spans?.close()
+  }
+
+  function openSpans({ gateway }: Config): SpanExporter | undefined {
+    const { otlp } = gateway.tracing
+    if (otlp === undefined) return undefined
+    return openSpanExporter({
+      endpoint: otlp.endpoint,
+      headers: otlp.headers,
+      timeoutMs: otlp.timeout,
+      version: start.version,
+      createSpanId: createSpanIds({ bytes: randomBytes }),
+      onSpans: recorder.countSpans,
+      logger,
+    })
   }
 
   function replaceTls(material: TlsMaterial): void {
@@ -181,7 +201,7 @@ async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStar
   async function close(graceMs: number): Promise<void> {
     await front?.close(graceMs)
     await Promise.race([plan.upstreams.close(), new Promise((resolve) => setTimeout(resolve, 200))])
-    await store.close()
+    await Promise.all([store.close(), spans?.close()])
     accessLog?.close()
     logger.flush()
     post({ kind: 'closed' })
@@ -209,5 +229,6 @@ function compilePlan(config: Config, targets: TargetSeed): Plan {
     createTraceparent: tracing.create
       ? createTraceparents({ bytes: randomBytes }, tracing.sample_ratio)
       : undefined,
+    createSpanId: tracing.otlp && createSpanIds({ bytes: randomBytes }),
   }
 }

@@ -1,7 +1,8 @@
 import type { Random } from '../ports/runtime.ts'
 
-const BYTES_PER_TRACE = 24
-const TRACES_PER_DRAW = 512
+const DIGITS_PER_TRACE = 32
+const DIGITS_PER_SPAN = 16
+const IDS_PER_DRAW = 512
 /** Of a trace id, the last digits decide whether it is sampled. */
 const RATIO_DIGITS = 8
 
@@ -11,18 +12,32 @@ const RATIO_DIGITS = 8
  */
 export function createTraceparents(random: Random, sampleRatio: number): () => string {
   const sampledBelow = sampleRatio * 16 ** RATIO_DIGITS
+  const drawDigits = createDigits(random, DIGITS_PER_TRACE + DIGITS_PER_SPAN)
+
+  return () => {
+    const digits = drawDigits()
+    const traceId = digits.slice(0, DIGITS_PER_TRACE)
+    const isSampled = sampleRatio >= 1 || Number.parseInt(traceId.slice(-RATIO_DIGITS), 16) < sampledBelow
+    return `00-${traceId}-${digits.slice(DIGITS_PER_TRACE)}-${isSampled ? '01' : '00'}`
+  }
+}
+
+/** Makes random ids of spans, 16 hex digits each. */
+export function createSpanIds(random: Random): () => string {
+  return createDigits(random, DIGITS_PER_SPAN)
+}
+
+/** Gives `length` random hex digits at a time. */
+function createDigits(random: Random, length: number): () => string {
   let digits = ''
   let at = 0
 
   return () => {
     if (at === digits.length) {
-      digits = Buffer.from(random.bytes(BYTES_PER_TRACE * TRACES_PER_DRAW)).toString('hex')
+      digits = Buffer.from(random.bytes((length / 2) * IDS_PER_DRAW)).toString('hex')
       at = 0
     }
-    const traceId = digits.slice(at, at + 32)
-    const parentId = digits.slice(at + 32, at + 48)
-    at += 2 * BYTES_PER_TRACE
-    const isSampled = sampleRatio >= 1 || Number.parseInt(traceId.slice(-RATIO_DIGITS), 16) < sampledBelow
-    return `00-${traceId}-${parentId}-${isSampled ? '01' : '00'}`
+    at += length
+    return digits.slice(at - length, at)
   }
 }

@@ -1,4 +1,4 @@
-import { type Document, isAlias, isScalar, visit } from 'yaml'
+import { type Document, isAlias, isPair, isScalar, visit } from 'yaml'
 import { findNearestName } from './nearest-name.ts'
 
 /** Settings and header fields whose values are not shown, and misspellings of the root token. */
@@ -27,14 +27,21 @@ export function maskSecrets(text: string, doc: Document.Parsed, broken: boolean)
 function findSecrets(doc: Document.Parsed): [number, number][] {
   const ranges: [number, number][] = []
   visit(doc, {
-    Pair: (_, pair) => {
-      if (!isScalar(pair.key) || !isSecretName(String(pair.key.value))) return
+    Pair: (_, pair, path) => {
+      if (!isScalar(pair.key)) return
+      if (!isSecretName(String(pair.key.value)) && !isInHeadersOf('otlp', path)) return
       const value = isAlias(pair.value) ? pair.value.resolve(doc) : pair.value
       if (!isScalar(value) || value.range == null || REFERENCE_ONLY.test(String(value.value))) return
       ranges.push([value.range[0], value.range[1]])
     },
   })
   return ranges
+}
+
+/** Headers for a collector are there to hold its keys, whatever they are called. */
+function isInHeadersOf(owner: string, path: readonly unknown[]): boolean {
+  const names = path.filter(isPair).map(({ key }) => isScalar(key) && key.value)
+  return names.at(-1) === 'headers' && names.at(-2) === owner
 }
 
 function isSecretName(name: string): boolean {

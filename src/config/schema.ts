@@ -4,6 +4,7 @@ import { gatewayCacheSchema } from './cache-schema.ts'
 import { redisPlaceSchema, redisSchema } from './redis-schema.ts'
 import { ksidField, routeSchema } from './route-schema.ts'
 import { gatewayTlsSchema } from './tls-schema.ts'
+import { tracingSchema } from './tracing-schema.ts'
 import { durationField, sizeField } from './units.ts'
 import { NAME, NAME_HINT, upstreamSchema } from './upstream-schema.ts'
 
@@ -116,23 +117,7 @@ const gatewaySchema = z.strictObject({
     })
     .prefault({})
     .describe('One JSON line per request.'),
-  tracing: z
-    .strictObject({
-      create: z
-        .boolean()
-        .default(true)
-        .describe(
-          'Whether requests that come without a sound traceparent get one. One that came is passed on as it is in any case.',
-        ),
-      sample_ratio: z
-        .number()
-        .min(0)
-        .max(1)
-        .default(1)
-        .describe('Share of the traces made here, 0 to 1, that upstreams are asked to record.'),
-    })
-    .prefault({})
-    .describe('W3C trace context: traceparent and tracestate.'),
+  tracing: tracingSchema,
   cache: gatewayCacheSchema,
 })
 

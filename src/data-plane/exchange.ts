@@ -7,6 +7,7 @@ import type {
   FinishedExchange,
   Logger,
   Recorder,
+  SpanFacts,
 } from '../ports/runtime.ts'
 import type {
   ClientStream,
@@ -49,6 +50,8 @@ export interface Plan {
   readonly headLimits: HeadLimits
   /** Makes a trace for requests that come without one; left out: they go on without. */
   readonly createTraceparent?: (() => string) | undefined
+  /** Left out: the gateway exports no spans, and takes no part in traces. */
+  readonly createSpanId?: (() => string) | undefined
 }
 
 export type { CacheOutcome }
@@ -104,7 +107,10 @@ export class ExchangeState implements FinishedExchange {
   head: RequestHead | undefined = undefined
   route: Route | undefined = undefined
   ksid = ''
-  readonly isTraceOfClient: boolean
+  isTraceOfClient: boolean
+  /** Of the span that the upstream works under; `''` where the gateway takes no part in the trace. */
+  spanId = ''
+  upstreamStatus = 0
   limitFields: RawFields = []
   degraded: 'allow' | 'local' | undefined = undefined
   upstream: Upstream | undefined = undefined
@@ -141,8 +147,28 @@ export class ExchangeState implements FinishedExchange {
     this.requestId = findRequestId(client.rawHeaders) ?? deps.createRequestId()
     this.traceparent = findTraceparent(client.rawHeaders)
     this.isTraceOfClient = this.traceparent !== ''
+    if (plan.createSpanId !== undefined && !this.isTraceOfClient) this.beginTrace()
     this.address = resolveClientAddress(plan.trustedProxies, client.peerAddress, client.rawHeaders)
     this.remoteAddress = this.address.address
+  }
+
+  /** A trace of our own, instead of the client's if it has one. */
+  beginTrace(): void {
+    this.isTraceOfClient = false
+    this.traceparent = this.plan.createTraceparent?.() ?? ''
+  }
+
+  describeSpans(): SpanFacts {
+    return {
+      isTraceOfClient: this.isTraceOfClient,
+      upstreamSpanId: this.spanId,
+      upstreamDelayMs: this.forwardedAt - this.startedAt,
+      upstreamStatus: this.upstreamStatus,
+      targetHost: this.target?.target.host ?? '',
+      scheme: this.client.protocol,
+      httpVersion: this.client.httpVersion,
+      host: this.head?.host ?? '',
+    }
   }
 
   /** Gives up what is under way with the upstream, if anything is. */

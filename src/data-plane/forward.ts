@@ -1,3 +1,4 @@
+import { withParentId } from '../domain/traceparent.ts'
 import type { UpstreamFailure, UpstreamRequest } from '../ports/transport.ts'
 import type { Exchange } from './exchange.ts'
 import { buildForwardTarget } from './forward-target.ts'
@@ -35,7 +36,8 @@ export function forward(exchange: Exchange): void {
   }
   exchange.forwardedAt = performance.now()
   upstream.traffic.countRequest(exchange.forwardedAt)
-  if (!exchange.isTraceOfClient) exchange.traceparent = plan.createTraceparent?.() ?? ''
+  if (exchange.traceparent === '') exchange.beginTrace()
+  if (plan.createSpanId !== undefined && exchange.spanId === '') exchange.spanId = plan.createSpanId()
   exchange.upstreamName = upstream.name
   exchange.upstreamId = upstream.id
   exchange.target = picked
@@ -72,7 +74,8 @@ function toUpstreamRequest(
       client: exchange.address,
       protocol: exchange.client.protocol,
       requestId: exchange.requestId,
-      traceparent: exchange.isTraceOfClient ? undefined : exchange.traceparent,
+      traceparent: toUpstreamTraceparent(exchange),
+      keepsTraceState: exchange.isTraceOfClient,
       kid: kid === '' ? undefined : kid,
       ksid: ksid === '' ? undefined : ksid,
       upstreamHost,
@@ -84,6 +87,12 @@ function toUpstreamRequest(
     idleMs: route.timeouts.idleMs,
     needsFresh: exchange.repeats > 0,
   }
+}
+
+/** `undefined`: the client's passes as it is. */
+function toUpstreamTraceparent({ traceparent, spanId, isTraceOfClient }: Exchange): string | undefined {
+  if (spanId !== '' && traceparent !== '') return withParentId(traceparent, spanId)
+  return isTraceOfClient ? undefined : traceparent
 }
 
 /** An attempt has failed: another one, if that is right, else the end. */

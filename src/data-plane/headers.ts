@@ -26,6 +26,8 @@ export interface UpstreamHeadersInput {
   readonly requestId: string
   /** Stands in for the client's trace context; `''`: none does. Left out: the client's passes as it is. */
   readonly traceparent?: string | undefined
+  /** The client's `tracestate` passes whatever stands in for its `traceparent`. */
+  readonly keepsTraceState?: boolean
   /** Who calls, where that is known. */
   readonly kid: string | undefined
   readonly ksid: string | undefined
@@ -49,7 +51,7 @@ export interface ClientHeadersInput {
 
 const CONTENT_LENGTH = 'content-length'
 const UPGRADE = 'upgrade'
-const TRACEPARENT = 'traceparent'
+export const TRACEPARENT = 'traceparent'
 const REQUEST_ID_LENGTH_MAX = 128
 /** Names remembered for each route and direction; those that come later are judged each time. */
 const FATES_MAX = 512
@@ -73,6 +75,7 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
     const fate = fates.get(name) ?? learnFate(fates, name, toRequestFate(name, route))
     if (fate === 'drop' || (fate === 'origin' && !input.client.isPeerTrusted)) continue
     if (fate === 'trace' && input.traceparent !== undefined) continue
+    if (fate === 'trace_state' && input.traceparent !== undefined && input.keepsTraceState !== true) continue
     if (nominees?.has(name.toLowerCase()) === true) continue
     if (fate === 'cookie') addCookie(headers, name, rawHeaders[i + 1] ?? '', route)
     else headers.push(name, rawHeaders[i + 1] ?? '')
@@ -91,7 +94,8 @@ function toRequestFate(name: string, route: Route): FieldFate {
   const dashed = toDashed(lower)
   if (drops.has(lower) || drops.has(dashed) || isOwnField(dashed)) return 'drop'
   if (isOriginField(dashed)) return 'origin'
-  if (lower === TRACEPARENT || lower === 'tracestate') return 'trace'
+  if (lower === TRACEPARENT) return 'trace'
+  if (lower === 'tracestate') return 'trace_state'
   return lower === 'cookie' && route.token.strippedCookie !== '' ? 'cookie' : 'pass'
 }
 

@@ -13,6 +13,7 @@ const REQUEST_FAULTS = /^(ERR_INVALID_|ERR_HTTP_|UND_ERR_INVALID_|UND_ERR_REQ_|U
 /** The head of a final answer has come. */
 export function noteAnswer(exchange: Exchange, status: number): void {
   const { upstream, target } = exchange
+  exchange.upstreamStatus = status
   if (upstream === undefined || target === undefined) return
   if (status >= 500 && upstream.ejection.counts5xx) {
     countFailure(exchange, upstream, target, { isUnreachable: false })

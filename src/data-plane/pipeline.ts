@@ -13,6 +13,7 @@ import { answerFromCache, bringNear, priceOf } from './cache/answer.ts'
 import { extractCredential } from './credentials.ts'
 import type { Exchange, PipelineDeps, Plan } from './exchange.ts'
 import { forward } from './forward.ts'
+import { TRACEPARENT } from './headers.ts'
 import { LiveExchange } from './live-exchange.ts'
 import { buildLocalAnswer } from './local-answers.ts'
 import { answerPreflight, matchPreflight } from './preflight.ts'
@@ -104,6 +105,9 @@ function route(exchange: Exchange): Refusal | undefined {
       exchange.route = match.route
       exchange.routeId = match.route.index
       exchange.routeName = match.route.name
+      // Where the client's trace is not taken over, it does not decide what is recorded either.
+      if (plan.createSpanId !== undefined && match.route.requestFields.drops.has(TRACEPARENT))
+        exchange.beginTrace()
       exchange.dueCost = match.route.cache === undefined ? match.route.cost : match.route.cache.firstCost
       return undefined
   }

@@ -86,7 +86,7 @@ export interface TokenField {
  * `origin`: passes from trusted peers only; `length`: passes where a body may follow; `cookie`: is
  * searched for the token.
  */
-export type FieldFate = 'drop' | 'pass' | 'origin' | 'trace' | 'cookie' | 'length'
+export type FieldFate = 'drop' | 'pass' | 'origin' | 'trace' | 'trace_state' | 'cookie' | 'length'
 
 export interface FieldRules {
   /** Lower-case names of fields that do not pass: the protocol's, the gateway's and the route's. */

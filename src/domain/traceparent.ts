@@ -8,6 +8,8 @@ const TRACE_ID_AT = 3
 const PARENT_ID_AT = 36
 const FLAGS_AT = 53
 const DASH = 0x2d
+/** Sampled, and made of random digits. */
+const KNOWN_FLAGS = 3
 const NO_TRACE = '0'.repeat(32)
 const NO_PARENT = '0'.repeat(16)
 
@@ -30,6 +32,17 @@ export function isTraceparent(text: string): boolean {
 /** The trace id of a sound traceparent. */
 export function toTraceId(traceparent: string): string {
   return traceparent.slice(TRACE_ID_AT, TRACE_ID_AT + NO_TRACE.length)
+}
+
+/** The id of the span, of a sound traceparent, under which its receiver works. */
+export function toParentId(traceparent: string): string {
+  return traceparent.slice(PARENT_ID_AT, PARENT_ID_AT + NO_PARENT.length)
+}
+
+/** What a span of this trace sends on: the flags that are defined are kept, others are not ours to set. */
+export function withParentId(traceparent: string, spanId: string): string {
+  const flags = Number.parseInt(traceparent.charAt(FLAGS_AT + 1), 16) & KNOWN_FLAGS
+  return `00-${toTraceId(traceparent)}-${spanId}-0${flags}`
 }
 
 /** Whether whoever began the trace keeps it, so that it can be looked up. */

@@ -85,6 +85,25 @@ export interface FinishedExchange {
   readonly cacheOutcome?: CacheOutcome | undefined
   /** An answer was begun but did not reach its end, whoever broke it off. */
   readonly aborted: boolean
+  /** What only spans tell; to be asked before `record` returns. Left out where no request was read. */
+  describeSpans?(): SpanFacts
+}
+
+export interface SpanFacts {
+  /** Whether the client's span is above ours; else the trace began here. */
+  readonly isTraceOfClient: boolean
+  /** Of the span that the upstream was named as its parent; empty where none was. */
+  readonly upstreamSpanId: string
+  /** From `startMs` to the start of forwarding; of no meaning where it was not forwarded. */
+  readonly upstreamDelayMs: number
+  /** As the upstream sent it; 0 where it sent none. */
+  readonly upstreamStatus: number
+  /** Host of the target, with its port unless that is the default one. */
+  readonly targetHost: string
+  readonly scheme: 'http' | 'https'
+  readonly httpVersion: string
+  /** As the client named it, with a port if it did; empty where it did not. */
+  readonly host: string
 }
 
 /** Counts and logs finished exchanges. Never throws, never blocks. */

@@ -62,7 +62,10 @@ export const CACHE_FIGURES_CELL = STORE_FIGURES_CELL + STORE_FIGURES.length
 /** Connections of HTTP/2 that were cut off, by reason. */
 export const CUT_OFF_REASONS = ['resets', 'continuations', 'control_frames', 'invalid_frames'] as const
 export const CUT_OFF_CELL = CACHE_FIGURES_CELL + CACHE_FIGURES.length
-const THREAD_CELLS = CUT_OFF_CELL + CUT_OFF_REASONS.length
+/** Spans for the collector, by what became of them. */
+export const SPAN_OUTCOMES = ['sent', 'dropped'] as const
+export const SPANS_CELL = CUT_OFF_CELL + CUT_OFF_REASONS.length
+const THREAD_CELLS = SPANS_CELL + SPAN_OUTCOMES.length
 
 /** Routes and upstreams with a series of their own; more share the series of `other`. */
 export const NAMES_MAX = 1000

@@ -12,6 +12,8 @@ import {
   type NameRegistry,
   openRegion,
   openThreadExemplars,
+  SPAN_OUTCOMES,
+  SPANS_CELL,
   STORE_ERROR_CELL,
   STORE_ERROR_MODES,
   STORE_FIGURES_CELL,
@@ -174,6 +176,16 @@ function listThreadSources(regions: Regions): Source[] {
       help: 'Lines that were not written because whoever reads the access log is too slow or gone.',
       type: 'counter',
       collect: () => [{ labels: {}, value: sum(regions, LINES_DROPPED_CELL) }],
+    },
+    {
+      name: 'dripgate_otlp_spans_total',
+      help: 'Spans of sampled traces: taken by the collector (sent), or given up because it failed or was too slow.',
+      type: 'counter',
+      collect: () =>
+        SPAN_OUTCOMES.map((outcome, index) => ({
+          labels: { outcome },
+          value: sum(regions, SPANS_CELL + index),
+        })),
     },
   ]
 }

@@ -22,11 +22,14 @@ import {
   REQUEST_CELLS,
   routeExemplar,
   routeOffset,
+  SPAN_OUTCOMES,
+  SPANS_CELL,
   STORE_ERROR_CELL,
   STORE_ERROR_MODES,
   upstreamExemplar,
   upstreamOffset,
 } from './counters.ts'
+import type { SpanExporter } from './span-exporter.ts'
 
 /** The recorder of one data-plane thread. Only that thread may use it. */
 export interface ThreadRecorder extends Recorder {
@@ -34,6 +37,9 @@ export interface ThreadRecorder extends Recorder {
   setNames(names: MetricNames): void
   /** Where lines go from now on. The caller closes the log that was there before. */
   setAccessLog(accessLog: AccessLog | undefined): void
+  /** Where spans go from now on. The caller closes the exporter that was there before. */
+  setSpanExporter(exporter: SpanExporter | undefined): void
+  countSpans(outcome: (typeof SPAN_OUTCOMES)[number], spans: number): void
   /** `change` is +1 for a client's connection that opened, -1 for one that closed. */
   addConnections(change: number): void
   /** A connection of HTTP/2 was cut off. */
@@ -52,6 +58,7 @@ export function createRecorder(deps: {
   readonly accessLog?: AccessLog | undefined
 }): ThreadRecorder {
   let { accessLog } = deps
+  let spanExporter: SpanExporter | undefined
   const cells = openRegion(deps.counters, deps.threadIndex)
   const exemplars = openThreadExemplars(deps.counters, deps.threadIndex)
   // The connections of a predecessor in this region died with it.
@@ -69,6 +76,12 @@ export function createRecorder(deps: {
       linesDroppedBefore = cells[LINES_DROPPED_CELL] ?? 0
       accessLog = next
     },
+    setSpanExporter(next) {
+      spanExporter = next
+    },
+    countSpans(outcome, spans) {
+      add(cells, SPANS_CELL + SPAN_OUTCOMES.indexOf(outcome), spans)
+    },
     addConnections(change) {
       add(cells, CONNECTIONS_CELL, change)
     },
@@ -77,6 +90,7 @@ export function createRecorder(deps: {
     },
     record(exchange) {
       countRequest(exchange)
+      if (spanExporter !== undefined) spanExporter.export(exchange)
       if (accessLog === undefined) return
       accessLog.write(exchange)
       cells[LINES_DROPPED_CELL] = linesDroppedBefore + accessLog.linesDropped()

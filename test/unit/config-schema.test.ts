@@ -150,6 +150,33 @@ describe('targets', () => {
   })
 })
 
+describe('the collector of spans', () => {
+  const parse = (otlp: object) => {
+    const result = configSchema.safeParse({ gateway: { tracing: { otlp } } })
+    return result.success ? result.data.gateway.tracing.otlp : result.error.issues[0]?.message
+  }
+
+  test.each([
+    ['http://127.0.0.1:4318', 'http://127.0.0.1:4318/v1/traces'],
+    ['https://Collector.Internal/', 'https://collector.internal/v1/traces'],
+    ['http://[::1]:4318/otlp/v1/traces', 'http://[::1]:4318/otlp/v1/traces'],
+  ])('%s becomes %s', (endpoint, whole) => {
+    expect(parse({ endpoint })).toEqual({ endpoint: whole, headers: {}, timeout: 10_000 })
+  })
+
+  test.each([
+    [{ endpoint: '127.0.0.1:4318' }, 'must be a URL such as'],
+    [{ endpoint: 'grpc://h:4317' }, 'must be a URL such as'],
+    [{ endpoint: 'http://u:p@h' }, 'must not hold credentials'],
+    [{ endpoint: 'http://h?key=1' }, 'must not hold a query'],
+    [{ endpoint: 'http://h', headers: { 'Content-Type': 'a/b' } }, 'must not name Content-Type'],
+    [{ endpoint: 'http://h', headers: { Host: 'a' } }, 'Invalid key in record'],
+    [{ endpoint: 'http://h', timeout: 0 }, 'must be at least 1 ms'],
+  ])('%j is refused: %s', (otlp, message) => {
+    expect(parse(otlp)).toContain(message)
+  })
+})
+
 describe('the health of targets', () => {
   const parse = (upstream: object) =>
     configSchema.safeParse({ upstreams: { a: { targets: ['http://127.0.0.1:9000'], ...upstream } } })

@@ -197,6 +197,12 @@ describe('secrets', () => {
     expect(explain(text, { S: SECRET })).not.toContain(SECRET)
   })
 
+  test('no header for a collector is shown, whatever it is called', () => {
+    const otlp = `otlp: {endpoint: x, headers: {x-team: "${SECRET}"}}`
+    expect(explain(`gateway: {tracing: {${otlp}}}`)).toContain('x-team: ***')
+    expect(explain(`gateway: {tracing: {${otlp}}}`)).not.toContain(SECRET)
+  })
+
   test('the text around a masked secret keeps its place', () => {
     expect(explain(`admin: {root_token: "${SECRET}", listen: x}`)).toContain(
       `  admin: {root_token: ${'*'.repeat(SECRET.length + 2)}, listen: x}\n${' '.repeat(49)}^`,

@@ -32,7 +32,9 @@ export function refresh(options: {
     recorder: NO_RECORDER,
     createRequestId: () => exchange.requestId,
   }
-  const behind = new LiveExchange(deps, exchange.plan, client)
+  // Nor is it recorded as a span, so none may be named to the upstream.
+  const plan = { ...exchange.plan, createSpanId: undefined }
+  const behind = new LiveExchange(deps, plan, client)
   client.handler = behind
   behind.route = exchange.route
   behind.routeId = exchange.routeId
