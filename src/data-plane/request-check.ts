@@ -1,5 +1,6 @@
 import type { GatewayErrorCode } from '../domain/errors.ts'
 import { parseHost } from './host.ts'
+import { parseLength } from './http1/framing.ts'
 import { equalsIgnoreCase, hasListItem, joinFields, type RawHeaders } from './raw-headers.ts'
 import { parseTarget, type Target } from './request-target.ts'
 
@@ -72,7 +73,6 @@ const METHOD_REFUSED = toFault('method_not_allowed', 'GET, HEAD, POST, PUT, PATC
 
 /** Characters of names and methods (RFC 9110 section 5.6.2), by code. */
 const TOKEN_CHARACTERS = listTokenCharacters()
-const LENGTH_DIGITS_MAX = 15
 
 /**
  * Checks everything that must hold before a request may be routed (RFC 9112, and what the contract
@@ -208,18 +208,6 @@ function isFieldValue(value: string): boolean {
     if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) return false
   }
   return true
-}
-
-/** Digits only, so that no sign, list or space passes; -1 for anything else. */
-function parseLength(value: string): number {
-  if (value === '' || value.length > LENGTH_DIGITS_MAX) return -1
-  let length = 0
-  for (let i = 0; i < value.length; i++) {
-    const digit = value.charCodeAt(i) - 0x30
-    if (digit < 0 || digit > 9) return -1
-    length = length * 10 + digit
-  }
-  return length
 }
 
 function listTokenCharacters(): Uint8Array {

@@ -17,6 +17,7 @@ import { NodeClientStream } from './client-stream.ts'
 import { Connection, type FrontState, TICK_MS } from './connection.ts'
 import { encodeAnswer } from './encode-answer.ts'
 import type { FrontOptions } from './front-options.ts'
+import { listenOn, toAddress, untilEmpty } from './listening.ts'
 import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
 import { TlsTermination } from './tls.ts'
@@ -67,25 +68,16 @@ class NodeFront implements Front {
   }
 
   get address(): { readonly host: string; readonly port: number } {
-    const address = this.#server.address()
-    if (address === null || typeof address === 'string') throw new Error('the front is not listening')
-    return { host: address.address, port: address.port }
+    return toAddress(this.#server)
   }
 
-  listen(): Promise<void> {
-    const { host, port, reusePort } = this.#options
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', (error) => {
-        clearInterval(this.#ticker)
-        reject(error)
-      })
-      this.#server.listen({ host, port, reusePort, backlog: 4096 }, () => {
-        this.#server.removeAllListeners('error')
-        // Such as a lack of descriptors: those in use go on, and new ones wait.
-        this.#server.on('error', () => {})
-        resolve()
-      })
-    })
+  async listen(): Promise<void> {
+    try {
+      await listenOn(this.#server, this.#options)
+    } catch (error) {
+      clearInterval(this.#ticker)
+      throw error
+    }
   }
 
   replaceTls(material: TlsMaterial): void {
@@ -105,13 +97,7 @@ class NodeFront implements Front {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const stream of this.#detached.values()) stream.goAway()
     this.#http2?.close()
-    const deadline = setTimeout(() => {
-      for (const socket of this.#sockets) socket.destroy()
-    }, graceMs)
-    await closed
-    // Node's server is done before the last sockets have said so to everybody.
-    while (this.#sockets.size > 0) await new Promise((resolve) => setImmediate(resolve))
-    clearTimeout(deadline)
+    await untilEmpty(closed, this.#sockets, graceMs)
     clearInterval(this.#ticker)
   }
 

@@ -6,6 +6,7 @@ import { RequestParser } from '../http1/request-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
+import { listenOn, toAddress, untilEmpty } from './listening.ts'
 import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -62,22 +63,11 @@ class RawFront implements Front {
   }
 
   get address(): { readonly host: string; readonly port: number } {
-    const address = this.#server.address()
-    if (address === null || typeof address === 'string') throw new Error('the front is not listening')
-    return { host: address.address, port: address.port }
+    return toAddress(this.#server)
   }
 
   listen(): Promise<void> {
-    const { host, port, reusePort } = this.#options
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject)
-      this.#server.listen({ host, port, reusePort, backlog: 4096 }, () => {
-        this.#server.removeAllListeners('error')
-        // Such as a lack of descriptors: those in use go on, and new ones wait.
-        this.#server.on('error', () => {})
-        resolve()
-      })
-    })
+    return listenOn(this.#server, this.#options)
   }
 
   replaceTls(material: TlsMaterial): void {
@@ -97,13 +87,7 @@ class RawFront implements Front {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const connection of this.#connections) connection.onClosing()
     this.#http2?.close()
-    const deadline = setTimeout(() => {
-      for (const socket of this.#sockets) socket.destroy()
-    }, graceMs)
-    await closed
-    // The server is done before the last sockets have said so to everybody.
-    while (this.#sockets.size > 0) await new Promise((resolve) => setImmediate(resolve))
-    clearTimeout(deadline)
+    await untilEmpty(closed, this.#sockets, graceMs)
   }
 
   #createServer(): Server {
