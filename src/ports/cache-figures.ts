@@ -1,3 +1,5 @@
+import type { Figures } from './figures.ts'
+
 /** What a data-plane thread counts about its response cache: one cell each, only that thread writes. */
 export const CACHE_FIGURES = [
   /** Requests by what the cache did for them. */
@@ -20,21 +22,4 @@ export const CACHE_FIGURES = [
 
 export type CacheFigure = (typeof CACHE_FIGURES)[number]
 
-export interface CacheFigures {
-  add(figure: CacheFigure, amount: number): void
-  set(figure: CacheFigure, value: number): void
-}
-
-/** `cells` has at least as many cells as there are figures. */
-export function createCacheFigures(cells: Float64Array): CacheFigures {
-  const places = new Map<CacheFigure, number>(CACHE_FIGURES.map((figure, index) => [figure, index]))
-  return {
-    add(figure, amount) {
-      const place = places.get(figure) ?? 0
-      cells[place] = (cells[place] ?? 0) + amount
-    },
-    set(figure, value) {
-      cells[places.get(figure) ?? 0] = value
-    },
-  }
-}
+export type CacheFigures = Figures<CacheFigure>

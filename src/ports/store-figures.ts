@@ -1,3 +1,5 @@
+import type { Figures } from './figures.ts'
+
 /**
  * What a data-plane thread counts about a store that it shares with other machines: one cell each,
  * in memory that the control thread reads. Only that thread writes.
@@ -23,21 +25,4 @@ export const STORE_FIGURES = [
 
 export type StoreFigure = (typeof STORE_FIGURES)[number]
 
-export interface StoreFigures {
-  add(figure: StoreFigure, amount: number): void
-  set(figure: StoreFigure, value: number): void
-}
-
-/** `cells` has at least as many cells as there are figures. */
-export function createStoreFigures(cells: Float64Array): StoreFigures {
-  const places = new Map<StoreFigure, number>(STORE_FIGURES.map((figure, index) => [figure, index]))
-  return {
-    add(figure, amount) {
-      const place = places.get(figure) ?? 0
-      cells[place] = (cells[place] ?? 0) + amount
-    },
-    set(figure, value) {
-      cells[places.get(figure) ?? 0] = value
-    },
-  }
-}
+export type StoreFigures = Figures<StoreFigure>

@@ -7,14 +7,10 @@
  * reloads do to the configuration: so no count is lost or moved. See `createNames`.
  */
 
-import { CACHE_FIGURES, type CacheFigures, createCacheFigures } from '../ports/cache-figures.ts'
+import { CACHE_FIGURES, type CacheFigures } from '../ports/cache-figures.ts'
+import { createFigures } from '../ports/figures.ts'
 import type { DecisionLabel } from '../ports/runtime.ts'
-import {
-  createStoreFigures,
-  STORE_FIGURES,
-  type StoreFigure,
-  type StoreFigures,
-} from '../ports/store-figures.ts'
+import { STORE_FIGURES, type StoreFigure, type StoreFigures } from '../ports/store-figures.ts'
 import { type Exemplars, exemplarBytes, openExemplars } from './exemplars.ts'
 
 export const DECISIONS = [
@@ -125,13 +121,19 @@ export function openRegion(counters: Counters, threadIndex: number): Float64Arra
 /** What a thread counts about its store. A replacement for a thread that died goes on counting. */
 export function openStoreFigures(counters: Counters, threadIndex: number): StoreFigures {
   const region = openRegion(counters, threadIndex)
-  return createStoreFigures(region.subarray(STORE_FIGURES_CELL, STORE_FIGURES_CELL + STORE_FIGURES.length))
+  return createFigures(
+    STORE_FIGURES,
+    region.subarray(STORE_FIGURES_CELL, STORE_FIGURES_CELL + STORE_FIGURES.length),
+  )
 }
 
 /** What a thread counts about its response cache. */
 export function openCacheFigures(counters: Counters, threadIndex: number): CacheFigures {
   const region = openRegion(counters, threadIndex)
-  return createCacheFigures(region.subarray(CACHE_FIGURES_CELL, CACHE_FIGURES_CELL + CACHE_FIGURES.length))
+  return createFigures(
+    CACHE_FIGURES,
+    region.subarray(CACHE_FIGURES_CELL, CACHE_FIGURES_CELL + CACHE_FIGURES.length),
+  )
 }
 
 /** Over all threads. */

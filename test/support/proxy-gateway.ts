@@ -10,7 +10,8 @@ import { createPipeline } from '../../src/data-plane/pipeline.ts'
 import { compileRoutes } from '../../src/data-plane/route-table.ts'
 import { createTargetDirectory } from '../../src/data-plane/target-directory.ts'
 import { createUpstreams } from '../../src/data-plane/upstream-pool.ts'
-import { CACHE_FIGURES, createCacheFigures } from '../../src/ports/cache-figures.ts'
+import { CACHE_FIGURES } from '../../src/ports/cache-figures.ts'
+import { createFigures } from '../../src/ports/figures.ts'
 import { createPurgeMemory } from '../../src/ports/purge-counters.ts'
 import type { FinishedExchange, Logger } from '../../src/ports/runtime.ts'
 import { createTlsMaterial } from './test-tls.ts'
@@ -131,7 +132,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
 }
 
 function createCache(bytesMax: number, nowMs = () => performance.now()): ThreadCache {
-  const figures = createCacheFigures(new Float64Array(CACHE_FIGURES.length))
+  const figures = createFigures(CACHE_FIGURES, new Float64Array(CACHE_FIGURES.length))
   const cache = createThreadCache({ bytesMax, memory: createPurgeMemory(), figures, nowMs })
   cache.counters.setLease(Number.POSITIVE_INFINITY)
   return cache

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { Limit } from '../../src/domain/bucket.ts'
+import { createFigures } from '../../src/ports/figures.ts'
 import type { Clock } from '../../src/ports/runtime.ts'
-import { createStoreFigures, STORE_FIGURES, type StoreFigure } from '../../src/ports/store-figures.ts'
+import { STORE_FIGURES, type StoreFigure } from '../../src/ports/store-figures.ts'
 import type { TakeResult } from '../../src/ports/stores.ts'
 import type { BucketTime } from '../../src/stores/redis/bucket-store.ts'
 import { openChecker, type RedisChecker } from '../../src/stores/redis/checker.ts'
@@ -63,7 +64,7 @@ export async function openTestNode(
     settings: { timeout: 2_000, ...settings },
     keysMax: 100_000,
     unknownMax: 1_000,
-    figures: createStoreFigures(cells),
+    figures: createFigures(STORE_FIGURES, cells),
     leasesOff: () => new Set(),
     fleetOf: 1,
     ...(time === undefined ? {} : { time }),

@@ -1,6 +1,7 @@
 import type { CallWindow } from '../../ports/call-window.ts'
+import { createFigures } from '../../ports/figures.ts'
 import type { Clock, Logger } from '../../ports/runtime.ts'
-import { createStoreFigures, STORE_FIGURES } from '../../ports/store-figures.ts'
+import { STORE_FIGURES } from '../../ports/store-figures.ts'
 import type { KeyStore } from '../../ports/stores.ts'
 import { type Announcer, createAnnouncer } from './announcer.ts'
 import type { BucketTime } from './bucket-store.ts'
@@ -47,7 +48,7 @@ const ADMIN_TIMEOUT_MS = 2_000
 /** Rejects with an `Error` for people where Redis cannot be used. */
 export async function openRedisStore(options: RedisStoreOptions): Promise<RedisStore> {
   const { settings, logger, keepExpiredMs, clock } = options
-  const figures = createStoreFigures(new Float64Array(STORE_FIGURES.length))
+  const figures = createFigures(STORE_FIGURES, new Float64Array(STORE_FIGURES.length))
   const checker = openChecker({ ...options, figures, fleetOf: undefined })
   const { layout } = checker
   // Of its own, so that no long list or script of an operator delays a check.
