@@ -19,9 +19,8 @@ import type {
 import type { AddressRanges } from './address-ranges.ts'
 import type { ThreadCache } from './cache/thread-cache.ts'
 import type { ClientAddress } from './client-address.ts'
-import { resolveClientAddress } from './client-address.ts'
-import { findRequestId, findTraceparent } from './headers.ts'
 import type { HeadLimits, RequestHead } from './request-check.ts'
+import { type RequestFacts, recall } from './request-facts.ts'
 import type { Route } from './route.ts'
 import type { RouteTable } from './route-table.ts'
 import type { PooledTarget, Upstream, Upstreams } from './upstream-pool.ts'
@@ -103,6 +102,7 @@ export class ExchangeState implements FinishedExchange {
   aborted = false
 
   // What the stages hand on.
+  readonly facts: RequestFacts
   readonly address: ClientAddress
   head: RequestHead | undefined = undefined
   route: Route | undefined = undefined
@@ -144,11 +144,12 @@ export class ExchangeState implements FinishedExchange {
     this.path = withoutQuery(client.target)
     this.startedAt = performance.now()
     this.startMs = deps.clock.wallMs()
-    this.requestId = findRequestId(client.rawHeaders) ?? deps.createRequestId()
-    this.traceparent = findTraceparent(client.rawHeaders)
+    this.facts = recall(client.rawHeaders, client.isScreened, client.recollection)
+    this.requestId = this.facts.requestId ?? deps.createRequestId()
+    this.traceparent = this.facts.traceparent
     this.isTraceOfClient = this.traceparent !== ''
     if (plan.createSpanId !== undefined && !this.isTraceOfClient) this.beginTrace()
-    this.address = resolveClientAddress(plan.trustedProxies, client.peerAddress, client.rawHeaders)
+    this.address = this.facts.resolveAddress(plan.trustedProxies, client.peerAddress)
     this.remoteAddress = this.address.address
   }
 

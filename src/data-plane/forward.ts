@@ -2,7 +2,7 @@ import { withParentId } from '../domain/traceparent.ts'
 import type { UpstreamFailure, UpstreamRequest } from '../ports/transport.ts'
 import type { Exchange } from './exchange.ts'
 import { buildForwardTarget } from './forward-target.ts'
-import { buildUpstreamHeaders } from './headers.ts'
+import { buildSteadyFields, listFreshFields } from './headers.ts'
 import { noteFailure, noteLoss } from './outcomes.ts'
 import { pickTarget, toRetryAfterSeconds } from './pick-target.ts'
 import { cut, refuse } from './relay.ts'
@@ -63,23 +63,29 @@ function toUpstreamRequest(
   head: RequestHead,
   upstreamHost: string,
 ): UpstreamRequest {
-  const { kid, ksid } = exchange
+  const { kid, ksid, client } = exchange
+  const rawHeaders = exchange.cacheUse?.rawHeaders ?? client.rawHeaders
+  const input = {
+    route,
+    head,
+    rawHeaders,
+    client: exchange.address,
+    protocol: client.protocol,
+    requestId: exchange.requestId,
+    traceparent: toUpstreamTraceparent(exchange),
+    keepsTraceState: exchange.isTraceOfClient,
+    kid: kid === '' ? undefined : kid,
+    ksid: ksid === '' ? undefined : ksid,
+    upstreamHost,
+  }
+  const isAsReceived = rawHeaders === client.rawHeaders
   return {
     method: head.method,
     target: buildForwardTarget(route, head),
-    rawHeaders: buildUpstreamHeaders({
-      route,
-      head,
-      rawHeaders: exchange.cacheUse?.rawHeaders ?? exchange.client.rawHeaders,
-      client: exchange.address,
-      protocol: exchange.client.protocol,
-      requestId: exchange.requestId,
-      traceparent: toUpstreamTraceparent(exchange),
-      keepsTraceState: exchange.isTraceOfClient,
-      kid: kid === '' ? undefined : kid,
-      ksid: ksid === '' ? undefined : ksid,
-      upstreamHost,
-    }),
+    steady: isAsReceived
+      ? exchange.facts.listSteadyFields(input)
+      : { list: buildSteadyFields(input), encoded: undefined },
+    fresh: listFreshFields(input),
     contentLength: head.contentLength,
     isChunked: head.isChunked,
     connectMs: route.timeouts.connectMs,

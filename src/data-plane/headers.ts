@@ -35,16 +35,11 @@ export interface UpstreamHeadersInput {
   readonly upstreamHost: string
 }
 
-export interface ClientHeadersInput {
+export interface AnswerFieldsInput {
   readonly route: Route
   readonly status: number
   /** Of the upstream's answer. */
   readonly rawHeaders: RawHeaders
-  readonly requestId: string
-  /** Raw list of `RateLimit` and its kin. */
-  readonly limitFields: RawHeaders
-  /** The store could not be asked, and this was done instead. */
-  readonly degraded: 'allow' | 'local' | undefined
   /** This is the 101 of an upgrade that is relayed. */
   readonly hasUpgraded: boolean
 }
@@ -57,12 +52,13 @@ const REQUEST_ID_LENGTH_MAX = 128
 const FATES_MAX = 512
 
 /**
- * The fields to send upstream. First what the client may pass on, then what the gateway adds, so
+ * The fields to send upstream that follow from the client's fields and who it is; what belongs to
+ * one request alone is in `listFreshFields`. First what the client may pass on, then what the gateway adds, so
  * that nothing in the request, `Connection` least of all, removes a field of the gateway. The
  * framing is that of the head: `Content-Length` is in it, `Transfer-Encoding` is left to the
  * upstream client.
  */
-export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
+export function buildSteadyFields(input: UpstreamHeadersInput): string[] {
   const { route, head, rawHeaders } = input
   const { fates } = route.requestFields
   const headers = [
@@ -82,10 +78,17 @@ export function buildUpstreamHeaders(input: UpstreamHeadersInput): string[] {
   }
   addFraming(headers, input)
   addForwardingFields(headers, input)
-  addIdentity(headers, input)
-  addTrace(headers, input)
+  if (input.kid !== undefined) headers.push('X-Dripgate-Key-Id', input.kid)
+  if (input.ksid !== undefined) headers.push('X-Dripgate-Keyspace-Id', input.ksid)
   addAll(headers, route.requestFields.set)
   return headers
+}
+
+/** The fields to send upstream that no other request has. */
+export function listFreshFields({ route, requestId, traceparent }: UpstreamHeadersInput): string[] {
+  if (traceparent === undefined || traceparent === '' || route.requestFields.drops.has(TRACEPARENT))
+    return ['X-Request-Id', requestId]
+  return ['X-Request-Id', requestId, TRACEPARENT, traceparent]
 }
 
 function toRequestFate(name: string, route: Route): FieldFate {
@@ -124,23 +127,16 @@ function addFraming(headers: string[], input: UpstreamHeadersInput): void {
   if (head.isWebSocket) headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket')
 }
 
-function addIdentity(headers: string[], input: UpstreamHeadersInput): void {
-  headers.push('X-Request-Id', input.requestId)
-  if (input.kid !== undefined) headers.push('X-Dripgate-Key-Id', input.kid)
-  if (input.ksid !== undefined) headers.push('X-Dripgate-Keyspace-Id', input.ksid)
-}
-
-function addTrace(headers: string[], { route, traceparent }: UpstreamHeadersInput): void {
-  if (traceparent === undefined || traceparent === '' || route.requestFields.drops.has(TRACEPARENT)) return
-  headers.push(TRACEPARENT, traceparent)
-}
-
 /**
- * The fields to send to the client with an upstream's answer. Framing is the front's business:
+ * The fields to send to the client that follow from an upstream's answer. Framing is the front's business:
  * `Transfer-Encoding` is dropped, and `Content-Length` kept where the status allows one.
  */
-export function buildClientHeaders(input: ClientHeadersInput): string[] {
-  const { route, status, rawHeaders } = input
+export function buildSteadyAnswerFields({
+  route,
+  status,
+  rawHeaders,
+  hasUpgraded,
+}: AnswerFieldsInput): string[] {
   const { fates } = route.responseFields
   const headers: string[] = []
   const nominees = listNominees(rawHeaders)
@@ -152,14 +148,26 @@ export function buildClientHeaders(input: ClientHeadersInput): string[] {
     if (fate === 'length' ? !hasLength : nominees?.has(name.toLowerCase()) === true) continue
     headers.push(name, rawHeaders[i + 1] ?? '')
   }
-  if (input.hasUpgraded)
+  if (hasUpgraded)
     headers.push('Connection', 'Upgrade', 'Upgrade', findField(rawHeaders, UPGRADE) ?? 'websocket')
-  headers.push('X-Request-Id', input.requestId)
   headers.push('Via', appendTo(joinFields(rawHeaders, 'via'), '1.1 dripgate'))
-  addAll(headers, input.limitFields)
-  if (input.degraded !== undefined) headers.push('X-Dripgate-Degraded', input.degraded)
   addAll(headers, route.responseFields.set)
   return headers
+}
+
+/** The fields to send to the client that belong to one answer alone. */
+export function listFreshAnswerFields(answer: {
+  readonly requestId: string
+  /** Raw list of `RateLimit` and its kin. */
+  readonly limitFields: RawHeaders
+  /** The store could not be asked, and this was done instead. */
+  readonly degraded: 'allow' | 'local' | undefined
+}): string[] {
+  const { requestId, limitFields, degraded } = answer
+  const fields = ['X-Request-Id', requestId]
+  addAll(fields, limitFields)
+  if (degraded !== undefined) fields.push('X-Dripgate-Degraded', degraded)
+  return fields
 }
 
 /** Trailers of a request or an answer, without those that must not come behind a body. */

@@ -2,6 +2,7 @@ import type {
   ClientFault,
   ClientHandler,
   RawFields,
+  Recollection,
   UpstreamFailure,
   UpstreamHandler,
 } from '../ports/transport.ts'
@@ -65,9 +66,9 @@ export class LiveExchange extends ExchangeState implements ClientHandler, Upstre
     relay.passInformation(this, status, fields)
   }
 
-  onAnswerHead(status: number, fields: RawFields): void {
+  onAnswerHead(status: number, fields: RawFields, recollection?: Recollection): void {
     noteAnswer(this, status)
-    relay.beginAnswer(this, status, fields)
+    relay.beginAnswer(this, status, fields, recollection)
   }
 
   onAnswerChunk(chunk: Uint8Array): void {

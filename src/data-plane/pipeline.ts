@@ -10,7 +10,6 @@ import type {
   WholeAnswer,
 } from '../ports/transport.ts'
 import { answerFromCache, bringNear, priceOf } from './cache/answer.ts'
-import { extractCredential } from './credentials.ts'
 import type { Exchange, PipelineDeps, Plan } from './exchange.ts'
 import { forward } from './forward.ts'
 import { TRACEPARENT } from './headers.ts'
@@ -76,11 +75,11 @@ function run(exchange: Exchange): void {
 }
 
 function checkHead(exchange: Exchange): Refusal | undefined {
-  const { client, plan } = exchange
+  const { client, plan, facts } = exchange
   const { httpVersion } = client
   if (httpVersion === 'other') return { code: 'bad_request' }
-  const { method, target, rawHeaders, isScreened, hasUnmeasuredBody } = client
-  const received = { method, target, httpVersion, rawHeaders, isScreened, hasUnmeasuredBody }
+  const { method, target, rawHeaders, hasUnmeasuredBody } = client
+  const received = { method, target, httpVersion, rawHeaders, fields: facts.framing, hasUnmeasuredBody }
   const head = checkRequestHead(received, plan.headLimits)
   if (head.kind === 'fault') return { code: head.code, allow: head.allow }
   exchange.head = head
@@ -120,9 +119,9 @@ function checkAddress({ route, address }: Exchange): Refusal | undefined {
 
 /** The token as the client sent it; `''` on an open route. */
 function identify(exchange: Exchange): string | Refusal {
-  const { route, head, client } = exchange
+  const { route, head, facts } = exchange
   if (route === undefined || head === undefined || route.isOpen) return ''
-  const credential = extractCredential(route, client.rawHeaders, head.query)
+  const credential = facts.extractCredential(route, head.query)
   switch (credential.kind) {
     case 'token':
       return credential.token

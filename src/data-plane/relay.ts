@@ -1,9 +1,10 @@
 import { GATEWAY_ERRORS, type GatewayErrorCode } from '../domain/errors.ts'
-import type { RawFields } from '../ports/transport.ts'
+import type { RawFields, Recollection } from '../ports/transport.ts'
+import { listSteadyAnswerFields } from './answer-facts.ts'
 import { addCorsFields } from './cors.ts'
 import type { Exchange } from './exchange.ts'
 import { asksGrpc, buildGrpcAnswer } from './grpc.ts'
-import { buildClientHeaders, buildTrailers } from './headers.ts'
+import { buildSteadyAnswerFields, buildTrailers, listFreshAnswerFields } from './headers.ts'
 import { buildLocalAnswer } from './local-answers.ts'
 
 /*
@@ -53,14 +54,19 @@ export function cut(exchange: Exchange): void {
   exchange.client.abort()
 }
 
-export function beginAnswer(exchange: Exchange, status: number, rawHeaders: RawFields): void {
-  const { route, client, requestId, limitFields, degraded } = exchange
+export function beginAnswer(
+  exchange: Exchange,
+  status: number,
+  rawHeaders: RawFields,
+  recollection?: Recollection,
+): void {
+  const { route, client } = exchange
   if (route === undefined) return
-  const fields = { route, status, rawHeaders, requestId, limitFields, degraded, hasUpgraded: false }
-  const headers = buildClientHeaders(fields)
-  if (route.cors !== undefined) addCorsFields(headers, route.cors, client.rawHeaders)
+  const steady = listSteadyAnswerFields({ route, status, rawHeaders, hasUpgraded: false }, recollection)
+  const fresh = listFreshAnswerFields(exchange)
+  if (route.cors !== undefined) addCorsFields(fresh, route.cors, client.rawHeaders)
   try {
-    client.sendHead(status, headers, route.timeouts.idleMs)
+    client.sendHead(status, steady, fresh, route.timeouts.idleMs)
   } catch {
     // Nothing was sent: the status or a field of the answer is unfit for the wire.
     refuse(exchange, 'upstream_unreachable')
@@ -83,17 +89,10 @@ export function endAnswer(exchange: Exchange, rawTrailers: RawFields): void {
 export function passInformation(exchange: Exchange, status: number, rawHeaders: RawFields): void {
   const { route, client, requestId } = exchange
   if (route === undefined || exchange.isAnswerBegun) return
-  const input = {
-    route,
-    status,
-    rawHeaders,
-    requestId,
-    limitFields: [],
-    degraded: undefined,
-    hasUpgraded: false,
-  }
+  const fields = buildSteadyAnswerFields({ route, status, rawHeaders, hasUpgraded: false })
+  fields.push(...listFreshAnswerFields({ requestId, limitFields: [], degraded: undefined }))
   try {
-    client.sendInformation(status, buildClientHeaders(input))
+    client.sendInformation(status, fields)
   } catch {
     // Unfit for the wire. Nobody depends on it.
   }
@@ -109,13 +108,13 @@ export function passRequestTrailers(exchange: Exchange, rawTrailers: RawFields):
 
 /** The fields of the 101 that opens a tunnel; the client's socket is left to the tunnel. */
 export function beginTunnel(exchange: Exchange, rawHeaders: RawFields): string[] {
-  const { route, client, requestId, limitFields, degraded } = exchange
+  const { route, client } = exchange
   exchange.isAnswerBegun = true
   exchange.status = 101
   client.release()
   if (route === undefined) return []
-  const input = { route, status: 101, rawHeaders, requestId, limitFields, degraded, hasUpgraded: true }
-  return buildClientHeaders(input)
+  const steady = buildSteadyAnswerFields({ route, status: 101, rawHeaders, hasUpgraded: true })
+  return [...steady, ...listFreshAnswerFields(exchange)]
 }
 
 function listOwnFields(exchange: Exchange): RawFields {

@@ -11,8 +11,8 @@ export interface ReceivedHead {
   readonly target: string
   readonly httpVersion: '1.0' | '1.1' | '2.0'
   readonly rawHeaders: RawHeaders
-  /** Names are known to be tokens, and values to hold no control characters. */
-  readonly isScreened?: boolean
+  /** What `readFramingFields` made of the fields, where that is known already. */
+  readonly fields?: FramingFields
   /** A body follows though no field says so. */
   readonly hasUnmeasuredBody?: boolean
 }
@@ -54,16 +54,19 @@ export interface HeadFault {
   readonly allow: string | undefined
 }
 
-/** What the framing fields say, collected in one pass; `isSound` is whether they may be believed. */
-interface Fields {
+/** What the fields say that frame and route a request, collected in one pass. */
+export interface FramingFields {
+  /** Whether they may be believed. */
   isSound: boolean
   hosts: number
   host: string
+  /** Of `host`; `undefined` where that is malformed. */
+  hostname: string | undefined
   lengths: number
   contentLength: number
   encodings: number
   expectsContinue: boolean
-  hasUpgrade: boolean
+  asksWebSocket: boolean
 }
 
 const BAD_REQUEST = toFault('bad_request')
@@ -87,13 +90,12 @@ export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): Re
   if (!isToken(method)) return BAD_REQUEST
 
   const target = parseTarget(received.target, method)
-  const fields = readFields(rawHeaders, received.isScreened === true)
+  const fields = received.fields ?? readFramingFields(rawHeaders, false)
   if (target === undefined || !fields.isSound || !isFramed(fields, httpVersion)) return BAD_REQUEST
 
   const hostname = resolveHost(fields, target, httpVersion)
   if (hostname === undefined) return BAD_REQUEST
-  const isWebSocket =
-    fields.hasUpgrade && method === 'GET' && httpVersion === '1.1' && asksWebSocket(rawHeaders)
+  const isWebSocket = fields.asksWebSocket && method === 'GET' && httpVersion === '1.1'
   // Bytes behind such a head would be body to one reader and WebSocket frames to another.
   if (isWebSocket && (fields.encodings > 0 || fields.contentLength > 0)) return BAD_REQUEST
   return {
@@ -112,29 +114,37 @@ export function checkRequestHead(received: ReceivedHead, limits: HeadLimits): Re
   }
 }
 
-/** Reads every field once. Anything wrong makes the result unsound. */
-function readFields(rawHeaders: RawHeaders, isScreened: boolean): Fields {
-  const fields: Fields = {
+/**
+ * Reads every field once. Anything wrong makes the result unsound. `isScreened`: names are known to
+ * be tokens, and values to hold no control characters.
+ */
+export function readFramingFields(rawHeaders: RawHeaders, isScreened: boolean): FramingFields {
+  const fields: FramingFields = {
     isSound: rawHeaders.length % 2 === 0,
     hosts: 0,
     host: '',
+    hostname: undefined,
     lengths: 0,
     contentLength: -1,
     encodings: 0,
     expectsContinue: false,
-    hasUpgrade: false,
+    asksWebSocket: false,
   }
+  let hasUpgrade = false
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
     const value = rawHeaders[i + 1] ?? ''
     if (!isScreened && !(isToken(name) && isFieldValue(value))) fields.isSound = false
     if (!readField(fields, name, value)) fields.isSound = false
+    if (name.length === 7 && equalsIgnoreCase(name, 'upgrade')) hasUpgrade = true
   }
+  fields.hostname = parseHost(fields.host)
+  fields.asksWebSocket = hasUpgrade && asksWebSocket(rawHeaders)
   return fields
 }
 
 /** `false` where the field cannot be accepted. */
-function readField(fields: Fields, name: string, value: string): boolean {
+function readField(fields: FramingFields, name: string, value: string): boolean {
   // By length first: most fields are none of these.
   switch (name.length) {
     case 4:
@@ -145,9 +155,6 @@ function readField(fields: Fields, name: string, value: string): boolean {
       if (!equalsIgnoreCase(name, 'expect')) return true
       fields.expectsContinue = true
       return equalsIgnoreCase(value, '100-continue')
-    case 7:
-      if (equalsIgnoreCase(name, 'upgrade')) fields.hasUpgrade = true
-      return true
     case 14:
       if (!equalsIgnoreCase(name, 'content-length')) return true
       fields.contentLength = parseLength(value)
@@ -161,18 +168,18 @@ function readField(fields: Fields, name: string, value: string): boolean {
 }
 
 /** Whether it is beyond doubt where the message ends. */
-function isFramed(fields: Fields, httpVersion: string): boolean {
+function isFramed(fields: FramingFields, httpVersion: string): boolean {
   if (fields.encodings === 0) return true
   return fields.lengths === 0 && httpVersion === '1.1'
 }
 
 /** The host to route by; `undefined` where the request does not name exactly one. */
-function resolveHost(fields: Fields, target: Target, httpVersion: string): string | undefined {
+function resolveHost(fields: FramingFields, target: Target, httpVersion: string): string | undefined {
   if (fields.hosts === 0) {
     if (httpVersion !== '1.0') return undefined
     return target.authority === '' ? '' : parseHost(target.authority)
   }
-  return isSameAuthority(target, fields.host) ? parseHost(fields.host) : undefined
+  return isSameAuthority(target, fields.host) ? fields.hostname : undefined
 }
 
 /** Up to case and to the port that the scheme means anyway. */

@@ -16,6 +16,32 @@ import type { TlsMaterial } from './tls.ts'
 /** Header or trailer fields as on the wire: name, value, name, value …, decoded as Latin-1. */
 export type RawFields = readonly string[]
 
+/**
+ * Goes with fields that came before and may come again, the same for each message that has them:
+ * whoever works something out from them alone may leave it here, and find it next time.
+ */
+export interface Recollection {
+  facts: object | undefined
+}
+
+/** Fields that are sent again and again. */
+export interface SteadyFields {
+  readonly list: RawFields
+  /** Left here by the first who writes them as HTTP/1.1. */
+  encoded: EncodedFields | undefined
+}
+
+/** Fields as lines, ready for the wire. */
+export interface EncodedFields {
+  /** Without `Trailer`. */
+  readonly text: string
+  /** The lines of `Trailer`, which may only stand where trailers can follow; mostly `''`. */
+  readonly trailer: string
+  /** -1 where they announce none. */
+  readonly contentLength: number
+  readonly hasDate: boolean
+}
+
 export interface UpgradedSocket {
   readonly socket: Duplex
   /** Bytes that came behind the head of the request; they belong to the new protocol. */
@@ -30,6 +56,8 @@ export interface ClientStream {
   /** `other`: the pipeline refuses it. */
   readonly httpVersion: '1.0' | '1.1' | '2.0' | 'other'
   readonly rawHeaders: RawFields
+  /** Of the fields, where the front remembers those of late. */
+  readonly recollection: Recollection | undefined
   /** The front has made sure that names are tokens and values hold no control characters. */
   readonly isScreened: boolean
   /** A body follows though no field says so, as HTTP/2 allows. */
@@ -50,11 +78,11 @@ export interface ClientStream {
   /** A 1xx other than 100 and 101. Dropped where the client cannot take it. */
   sendInformation(status: number, fields: RawFields): void
   /**
-   * Begins the answer; its framing follows from `Content-Length` in the fields. Throws, having
-   * sent nothing, if something in it is unfit for the wire. The client is cut off when it takes no
-   * data for `stallMs` (0: never). The front owns the array from here on.
+   * Begins the answer, with the steady fields and then the `fresh` ones; its framing follows from
+   * `Content-Length` in the steady ones. Throws, having sent nothing, if something in it is unfit for
+   * the wire. The client is cut off when it takes no data for `stallMs` (0: never).
    */
-  sendHead(status: number, fields: string[], stallMs: number): void
+  sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void
   /** The chunk is lent: what is not sent before the call returns is copied. */
   sendChunk(chunk: Uint8Array): boolean
   sendEnd(trailers: RawFields): void
@@ -128,7 +156,9 @@ export interface UpstreamRequest {
   readonly method: string
   readonly target: string
   /** With `Host`, and `Content-Length` where there is one; without transfer coding and connection options. */
-  readonly rawHeaders: string[]
+  readonly steady: SteadyFields
+  /** What follows them: of this request alone. */
+  readonly fresh: RawFields
   /** Bytes; -1 where the request has none or is chunked. */
   readonly contentLength: number
   readonly isChunked: boolean
@@ -173,7 +203,7 @@ export interface UpstreamHandler {
   onUpstreamDrain(): void
   /** A 1xx other than 100 and 101. */
   onInformation(status: number, fields: RawFields): void
-  onAnswerHead(status: number, fields: RawFields): void
+  onAnswerHead(status: number, fields: RawFields, recollection?: Recollection): void
   /** The chunk is lent until the call returns. */
   onAnswerChunk(chunk: Uint8Array): void
   onAnswerEnd(trailers: RawFields): void

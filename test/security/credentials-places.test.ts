@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { extractCredential } from '../../src/data-plane/credentials.ts'
 import { buildForwardTarget } from '../../src/data-plane/forward-target.ts'
-import { buildUpstreamHeaders } from '../../src/data-plane/headers.ts'
+import { buildSteadyFields } from '../../src/data-plane/headers.ts'
 import type { Route } from '../../src/data-plane/route.ts'
 import { acceptHead, compileOne, valuesOf } from '../support/routes.ts'
 
@@ -21,7 +21,7 @@ function read(route: Route, rawHeaders: readonly string[], query = ''): string {
 }
 
 function forward(route: Route, rawHeaders: readonly string[]): string[] {
-  return buildUpstreamHeaders({
+  return buildSteadyFields({
     route,
     head: acceptHead(),
     rawHeaders,

@@ -2,10 +2,13 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ClientAddress } from '../../src/data-plane/client-address.ts'
 import {
-  buildClientHeaders,
+  buildSteadyAnswerFields,
+  buildSteadyFields,
   buildTrailers,
-  buildUpstreamHeaders,
   findRequestId,
+  listFreshAnswerFields,
+  listFreshFields,
+  type UpstreamHeadersInput,
 } from '../../src/data-plane/headers.ts'
 import type { ReceivedHead } from '../../src/data-plane/request-check.ts'
 import type { Route } from '../../src/data-plane/route.ts'
@@ -26,7 +29,7 @@ interface Options {
 function toUpstream(rawHeaders: readonly string[], options: Options = {}): string[] {
   const fields = ['Host', 'example.com', ...rawHeaders]
   const { route = open, client = STRANGER, kid } = options
-  return buildUpstreamHeaders({
+  return listUpstreamFields({
     route,
     head: acceptHead({ rawHeaders: fields, ...options.head }),
     rawHeaders: fields,
@@ -45,15 +48,14 @@ function toClient(
 ): string[] {
   const { route = open, status = 200, hasUpgraded = false } = options
   const limitFields = route.isOpen ? [] : ['RateLimit', 'ours']
-  return buildClientHeaders({
-    route,
-    status,
-    rawHeaders,
-    requestId: 'req-1',
-    limitFields,
-    degraded: undefined,
-    hasUpgraded,
-  })
+  return [
+    ...buildSteadyAnswerFields({ route, status, rawHeaders, hasUpgraded }),
+    ...listFreshAnswerFields({ requestId: 'req-1', limitFields, degraded: undefined }),
+  ]
+}
+
+function listUpstreamFields(input: UpstreamHeadersInput): string[] {
+  return [...buildSteadyFields(input), ...listFreshFields(input)]
 }
 
 describe('hop-by-hop fields', () => {
@@ -118,7 +120,7 @@ describe('hop-by-hop fields', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(name, value), { maxLength: 12 }), fc.boolean(), (pairs, isKnown) => {
         const rawHeaders = ['Host', 'example.com', 'Content-Length', '3', ...pairs.flat()]
-        const headers = buildUpstreamHeaders({
+        const headers = listUpstreamFields({
           route: limited,
           head: acceptHead({ rawHeaders: ['Host', 'example.com', 'Content-Length', '3'] }),
           rawHeaders,
@@ -168,7 +170,7 @@ describe('towards the upstream', () => {
       ...['Host', 'example.com', 'Accept', '*/*', 'X-Two', '1', 'x-two', '2', 'Content-Length', '5'],
       ...['X-Forwarded-For', '192.0.2.1', 'X-Forwarded-Proto', 'https', 'X-Forwarded-Host', 'example.com'],
       ...['Forwarded', 'for=192.0.2.1;host=example.com;proto=https', 'Via', '1.0 fred, 1.1 dripgate'],
-      ...['X-Request-Id', 'req-1', 'X-Dripgate-Key-Id', 'k_a', 'X-Dripgate-Keyspace-Id', 'ks_a'],
+      ...['X-Dripgate-Key-Id', 'k_a', 'X-Dripgate-Keyspace-Id', 'ks_a', 'X-Request-Id', 'req-1'],
     ])
   })
 
@@ -277,7 +279,7 @@ describe('towards the upstream', () => {
         'forwarded',
         'via',
       ],
-      ...['x-request-id', 'x-dripgate-key-id', 'x-dripgate-keyspace-id'],
+      ...['x-dripgate-key-id', 'x-dripgate-keyspace-id', 'x-request-id'],
     ])
   })
 
@@ -389,7 +391,7 @@ describe('towards the client', () => {
         'Trailer',
         'X-Sum',
       ],
-      ...['X-Request-Id', 'req-1', 'Via', '1.1 varnish, 1.1 dripgate'],
+      ...['Via', '1.1 varnish, 1.1 dripgate', 'X-Request-Id', 'req-1'],
     ])
   })
 
@@ -424,18 +426,13 @@ describe('towards the client', () => {
   })
 
   it('a degraded answer says so', () => {
-    const base = {
-      route: limited,
-      status: 200,
-      rawHeaders: [],
-      requestId: 'r',
-      limitFields: [],
-      hasUpgraded: false,
-    }
-    expect(valuesOf(buildClientHeaders({ ...base, degraded: 'local' }), 'x-dripgate-degraded')).toEqual([
+    const answer = { requestId: 'r', limitFields: [] }
+    expect(valuesOf(listFreshAnswerFields({ ...answer, degraded: 'local' }), 'x-dripgate-degraded')).toEqual([
       'local',
     ])
-    expect(namesOf(buildClientHeaders({ ...base, degraded: undefined }))).not.toContain('x-dripgate-degraded')
+    expect(namesOf(listFreshAnswerFields({ ...answer, degraded: undefined }))).not.toContain(
+      'x-dripgate-degraded',
+    )
   })
 
   it('a relayed 101 keeps its upgrade', () => {
@@ -461,7 +458,7 @@ describe('towards the client', () => {
       headers: { response: { set: { 'X-Frame-Options': 'DENY' }, remove: ['server'] } },
     })
     const headers = toClient(['SERVER', 'x', 'x-frame-options', 'ALLOW'], { route })
-    expect(headers).toEqual(['X-Request-Id', 'req-1', 'Via', '1.1 dripgate', 'x-frame-options', 'DENY'])
+    expect(headers).toEqual(['Via', '1.1 dripgate', 'x-frame-options', 'DENY', 'X-Request-Id', 'req-1'])
   })
 })
 

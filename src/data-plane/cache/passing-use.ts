@@ -1,5 +1,5 @@
 import type { GatewayErrorCode } from '../../domain/errors.ts'
-import type { RawFields, UpstreamFailure } from '../../ports/transport.ts'
+import type { RawFields, Recollection, UpstreamFailure } from '../../ports/transport.ts'
 import type { CacheUse, Exchange } from '../exchange.ts'
 import type { RawHeaders } from '../raw-headers.ts'
 import { TAG_FIELDS } from './tags.ts'
@@ -28,8 +28,8 @@ export class PassingUse implements CacheUse {
   onInformation(status: number, fields: RawFields): void {
     this.exchange.onInformation(status, fields)
   }
-  onAnswerHead(status: number, fields: RawFields): void {
-    this.exchange.onAnswerHead(status, fields)
+  onAnswerHead(status: number, fields: RawFields, recollection?: Recollection): void {
+    this.exchange.onAnswerHead(status, fields, recollection)
   }
   onAnswerChunk(chunk: Uint8Array): void {
     this.exchange.onAnswerChunk(chunk)

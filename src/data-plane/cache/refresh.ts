@@ -2,6 +2,7 @@ import type {
   ClientHandler,
   ClientStream,
   RawFields,
+  SteadyFields,
   UpgradedSocket,
   WholeAnswer,
 } from '../../ports/transport.ts'
@@ -68,6 +69,7 @@ class NoClient implements ClientStream {
   readonly target: string
   readonly httpVersion: ClientStream['httpVersion']
   readonly rawHeaders: RawFields
+  readonly recollection = undefined
   readonly isScreened: boolean
   readonly hasUnmeasuredBody = false
   readonly peerAddress: string
@@ -88,7 +90,7 @@ class NoClient implements ClientStream {
   pauseBody(): void {}
   resumeBody(): void {}
   sendInformation(_status: number, _fields: RawFields): void {}
-  sendHead(_status: number, _fields: string[], _stallMs: number): void {}
+  sendHead(_status: number, _steady: SteadyFields, _fresh: RawFields, _stallMs: number): void {}
   sendChunk(_chunk: Uint8Array): boolean {
     return true
   }

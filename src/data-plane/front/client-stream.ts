@@ -4,6 +4,7 @@ import type {
   ClientFault,
   ClientHandler,
   RawFields,
+  SteadyFields,
   UpgradedSocket,
   WholeAnswer,
 } from '../../ports/transport.ts'
@@ -30,6 +31,7 @@ export class NodeClientStream implements FrontStream {
   readonly target: string
   readonly httpVersion: '1.0' | '1.1' | 'other'
   readonly rawHeaders: RawFields
+  readonly recollection = undefined
   readonly isScreened = false
   readonly hasUnmeasuredBody = false
   readonly peerAddress: string
@@ -134,9 +136,9 @@ export class NodeClientStream implements FrontStream {
     this.#answer.writeInformation(status, fields)
   }
 
-  sendHead(status: number, fields: string[], stallMs: number): void {
+  sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void {
     if (this.#isOver || this.#isEnded) return
-    this.#writeHead(status, fields)
+    this.#writeHead(status, [...steady.list, ...fresh])
     this.#stallMs = stallMs
     this.#isHeadHeld = true
     hold(this.#state, this)

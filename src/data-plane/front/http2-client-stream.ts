@@ -5,6 +5,7 @@ import type {
   ClientStream,
   FrontHandler,
   RawFields,
+  SteadyFields,
   WholeAnswer,
 } from '../../ports/transport.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
@@ -42,6 +43,7 @@ export class Http2ClientStream implements ClientStream, Timed {
   readonly target: string
   readonly httpVersion: '2.0' | 'other'
   readonly rawHeaders: RawFields
+  readonly recollection = undefined
   readonly isScreened = false
   readonly hasUnmeasuredBody: boolean
   readonly peerAddress: string
@@ -135,9 +137,9 @@ export class Http2ClientStream implements ClientStream, Timed {
     this.#stream.additionalHeaders({ ':status': status, ...toTrailerFields(fields) })
   }
 
-  sendHead(status: number, fields: string[], stallMs: number): void {
+  sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void {
     if (this.#isHeadBegun) return
-    this.#heldFields = toResponseFields(status, fields)
+    this.#heldFields = toResponseFields(status, [...steady.list, ...fresh])
     this.#hasBody = this.method !== 'HEAD' && status !== 204 && status !== 304
     this.#isHeadBegun = true
     this.#stallMs = stallMs

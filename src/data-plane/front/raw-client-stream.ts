@@ -3,13 +3,15 @@ import type {
   ClientHandler,
   ClientStream,
   RawFields,
+  Recollection,
+  SteadyFields,
   UpgradedSocket,
   WholeAnswer,
 } from '../../ports/transport.ts'
 import { BodyReader } from '../http1/body-reader.ts'
-import { assertLines, encodeFields } from '../http1/encode.ts'
+import { assertLines, encodeFields, encodeSteady } from '../http1/encode.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
-import { encodeAnswerHead } from './raw-answer-head.ts'
+import { type AnswerFraming, encodeAnswerHead, toAnswerFraming } from './raw-answer-head.ts'
 import { encodeWhole, hold, type RawFrontState, type RawStreamOwner, toStatusLine } from './raw-state.ts'
 
 /**
@@ -35,6 +37,7 @@ export class RawClientStream implements ClientStream {
   readonly target: string
   readonly httpVersion: '1.0' | '1.1'
   readonly rawHeaders: RawFields
+  readonly recollection: Recollection | undefined
   readonly isScreened = true
   readonly hasUnmeasuredBody = false
   readonly peerAddress: string
@@ -59,7 +62,7 @@ export class RawClientStream implements ClientStream {
   /** How long the body was waited for, all in all; not while it is held back here. */
   #waitedMs = 0
   #waitingSince = -1
-  #framing: 'none' | 'length' | 'chunked' | 'close' = 'none'
+  #framing: AnswerFraming = 'none'
   #bytesLeft = 0
   /** What was not handed to the socket yet. */
   #text = ''
@@ -84,6 +87,7 @@ export class RawClientStream implements ClientStream {
     this.target = parser.target
     this.httpVersion = parser.minor === 0 ? '1.0' : '1.1'
     this.rawHeaders = parser.rawHeaders
+    this.recollection = parser.recollection
     this.peerAddress = connection.peerAddress
     this.protocol = state.protocol
     this.upgraded = upgraded
@@ -131,14 +135,15 @@ export class RawClientStream implements ClientStream {
     this.#connection.write(assertLines(head, fields.length / 2 + 2))
   }
 
-  sendHead(status: number, fields: string[], stallMs: number): void {
+  sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void {
     if (this.#isOver || this.#isEnded) return
-    const closes = this.closes || this.#state.isDraining
-    const head = encodeAnswerHead(this.#state, this, status, fields, closes)
-    this.#text += head.text
-    this.#framing = head.framing
-    this.#bytesLeft = head.contentLength
-    this.closes = closes || head.framing === 'close'
+    const { contentLength } = encodeSteady(steady)
+    const framing = toAnswerFraming(this, status, contentLength)
+    const closes = this.closes || this.#state.isDraining || framing === 'close'
+    this.#text += encodeAnswerHead(this.#state, status, steady, fresh, framing, closes)
+    this.#framing = framing
+    this.#bytesLeft = contentLength
+    this.closes = closes
     this.#isHeadBegun = true
     this.#stallMs = stallMs
     this.#hold()

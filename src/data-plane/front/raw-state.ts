@@ -53,7 +53,7 @@ export interface RawFrontState {
   dateSecond: number
 }
 
-const CLOSE = 'Connection: close\r\n'
+export const CLOSE = 'Connection: close\r\n'
 
 const STATUS_LINES = new Map(
   Object.entries(STATUS_CODES).map(([status, reason]) => [

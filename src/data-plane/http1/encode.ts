@@ -1,3 +1,7 @@
+import type { EncodedFields, RawFields, SteadyFields } from '../../ports/transport.ts'
+import { equalsIgnoreCase } from '../raw-headers.ts'
+import { parseLength } from './framing.ts'
+
 const LF = '\n'
 export const COLON = ': '
 export const END = '\r\n'
@@ -20,4 +24,48 @@ export function assertLines(head: string, lines: number): string {
   for (let at = head.indexOf(LF); at >= 0; at = head.indexOf(LF, at + 1)) found++
   if (found !== lines) throw new TypeError('a head is unfit for the wire')
   return head
+}
+
+/** The text as it is; throws where a line ends in it. */
+export function assertNoLineEnd(text: string): string {
+  if (text.includes(LF)) throw new TypeError('a line is unfit for the wire')
+  return text
+}
+
+/** For fields of one message: each line is looked at by itself. */
+export function encodeFresh(fields: RawFields): string {
+  let text = ''
+  for (let i = 0; i < fields.length; i += 2)
+    text += (fields[i] ?? '') + COLON + assertNoLineEnd(fields[i + 1] ?? '') + END
+  return text
+}
+
+/** The fields as lines, which stay with them. Throws where they announce two lengths or a bad one. */
+export function encodeSteady(fields: SteadyFields): EncodedFields {
+  fields.encoded ??= encode(fields.list)
+  return fields.encoded
+}
+
+function encode(fields: RawFields): EncodedFields {
+  let text = ''
+  let trailer = ''
+  let contentLength = -1
+  let hasDate = false
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] ?? ''
+    const value = fields[i + 1] ?? ''
+    const line = name + COLON + value + END
+    if (name.length === 7 && equalsIgnoreCase(name, 'trailer')) {
+      trailer += line
+      continue
+    }
+    if (name.length === 14 && equalsIgnoreCase(name, 'content-length')) {
+      if (contentLength >= 0) throw new TypeError('two lengths')
+      contentLength = parseLength(value)
+      if (contentLength < 0) throw new TypeError('a bad length')
+    } else if (name.length === 4 && equalsIgnoreCase(name, 'date')) hasDate = true
+    text += line
+  }
+  assertLines(text + trailer, fields.length / 2)
+  return { text, trailer, contentLength, hasDate }
 }

@@ -4,7 +4,7 @@ const LENGTH_DIGITS_MAX = 15
 
 /**
  * What the fields of one message say about where it ends and what becomes of its connection (RFC
- * 9112 sections 6 and 9). One object serves message after message.
+ * 9112 sections 6 and 9).
  */
 export class Framing {
   /** -1 where no length is announced. */
@@ -19,19 +19,11 @@ export class Framing {
   #hosts = 0
 
   /**
-   * Reads the fields; `false` where it is not beyond doubt how long the message is: two lengths or
+   * Reads the fields, once; `false` where it is not beyond doubt how long the message is: two lengths or
    * a list of them, a length and a transfer coding, any coding but one `chunked`, any coding in
    * HTTP/1.0 (`minor` 0). Two Host fields are as bad.
    */
   read(fields: RawHeaders, minor: number): boolean {
-    this.contentLength = -1
-    this.isChunked = false
-    this.expectsContinue = false
-    this.hasUpgrade = false
-    this.wantsClose = false
-    this.#lengths = 0
-    this.#encodings = 0
-    this.#hosts = 0
     for (let i = 0; i < fields.length; i += 2) {
       if (!this.#readField(fields[i] ?? '', fields[i + 1] ?? '')) return false
     }

@@ -1,3 +1,4 @@
+import type { Recollection } from '../../ports/transport.ts'
 import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts'
 import {
   createMarks,
@@ -9,6 +10,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
+import { RECENT_LENGTH_MAX, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface RequestLimits {
   /** Request line and fields together. */
@@ -40,10 +42,13 @@ export class RequestParser {
   method = ''
   target = ''
   minor = 1
-  rawHeaders: string[] = []
-  readonly framing: Framing = new Framing()
+  rawHeaders: readonly string[] = []
+  framing: Framing = new Framing()
+  /** The same for each request with the same fields; `undefined` where nobody keeps them. */
+  recollection: Recollection | undefined = undefined
   readonly #limits: RequestLimits
   readonly #marks: Int32Array
+  readonly #recent = new RecentHeads<RecentHead>()
   #methodEnd = 0
   #targetEnd = 0
 
@@ -67,9 +72,18 @@ export class RequestParser {
       const isTooLong = fieldsStart === INCOMPLETE && end - start >= headBytesMax
       return isTooLong ? TARGET_TOO_LONG : fieldsStart
     }
+    const text = bytes.toString('latin1', lineStart, Math.min(seenEnd, fieldsStart + RECENT_LENGTH_MAX))
+    this.target = text.slice(this.#methodEnd + 1 - lineStart, this.#targetEnd - lineStart)
+    const known = this.minor === 1 ? this.#recent.find(text, fieldsStart - lineStart) : undefined
+    if (known !== undefined) {
+      this.rawHeaders = known.rawHeaders
+      this.framing = known.framing
+      this.recollection = known.recollection
+      return fieldsStart + this.#recent.length
+    }
     const headEnd = readFieldSection(bytes, fieldsStart, seenEnd, this.#marks)
     if (headEnd < 0) return headEnd === INCOMPLETE && end - start >= headBytesMax ? TOO_LARGE : headEnd
-    return this.#take(bytes, lineStart, headEnd) ? headEnd : MALFORMED
+    return this.#take(bytes, fieldsStart, headEnd) ? headEnd : MALFORMED
   }
 
   #readLine(bytes: Buffer, start: number, end: number): number {
@@ -108,9 +122,18 @@ export class RequestParser {
 
   #take(bytes: Buffer, start: number, end: number): boolean {
     const text = bytes.toString('latin1', start, end)
-    this.target = text.slice(this.#methodEnd + 1 - start, this.#targetEnd - start)
-    this.rawHeaders = toRawFields(text, start, this.#marks)
-    return this.framing.read(this.rawHeaders, this.minor)
+    const rawHeaders = toRawFields(text, start, this.#marks)
+    const framing = new Framing()
+    this.rawHeaders = rawHeaders
+    this.framing = framing
+    this.recollection = undefined
+    if (!framing.read(rawHeaders, this.minor)) return false
+    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(text)) {
+      const recollection = { facts: undefined }
+      this.recollection = recollection
+      this.#recent.keep(text, { rawHeaders, framing, recollection })
+    }
+    return true
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Recollection } from '../../ports/transport.ts'
 import { CR, FIELD_VALUE, LF, SPACE } from './characters.ts'
 import {
   createMarks,
@@ -8,11 +9,16 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
+import { RECENT_LENGTH_MAX, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface ResponseLimits {
   /** Status line and fields together. */
   readonly headBytesMax: number
   readonly fieldsMax: number
+}
+
+interface RecentAnswer extends RecentHead {
+  readonly status: number
 }
 
 const VERSION = Array.from('HTTP/1.', (character) => character.charCodeAt(0))
@@ -25,10 +31,13 @@ const DIGIT_ZERO = 0x30
 export class ResponseParser {
   status = 0
   minor = 1
-  rawHeaders: string[] = []
-  readonly framing: Framing = new Framing()
+  rawHeaders: readonly string[] = []
+  framing: Framing = new Framing()
+  /** The same for each answer with the same head; `undefined` where nobody keeps it. */
+  recollection: Recollection | undefined = undefined
   readonly #limits: ResponseLimits
   readonly #marks: Int32Array
+  readonly #recent = new RecentHeads<RecentAnswer>()
 
   constructor(limits: ResponseLimits) {
     this.#limits = limits
@@ -39,11 +48,38 @@ export class ResponseParser {
   parse(bytes: Buffer, start: number, end: number): number {
     const { headBytesMax } = this.#limits
     const seenEnd = Math.min(end, start + headBytesMax)
+    const known = this.#recent.find(
+      bytes.toString('latin1', start, Math.min(seenEnd, start + RECENT_LENGTH_MAX)),
+      0,
+    )
+    if (known !== undefined) {
+      this.status = known.status
+      this.minor = 1
+      this.rawHeaders = known.rawHeaders
+      this.framing = known.framing
+      this.recollection = known.recollection
+      return start + this.#recent.length
+    }
     const fieldsStart = this.#readLine(bytes, start, seenEnd)
     const headEnd = fieldsStart < 0 ? fieldsStart : readFieldSection(bytes, fieldsStart, seenEnd, this.#marks)
     if (headEnd < 0) return headEnd === INCOMPLETE && end - start >= headBytesMax ? TOO_LARGE : headEnd
-    this.rawHeaders = toRawFields(bytes.toString('latin1', fieldsStart, headEnd), fieldsStart, this.#marks)
-    return this.framing.read(this.rawHeaders, this.minor) ? headEnd : MALFORMED
+    return this.#take(bytes, start, headEnd) ? headEnd : MALFORMED
+  }
+
+  #take(bytes: Buffer, start: number, end: number): boolean {
+    const text = bytes.toString('latin1', start, end)
+    const rawHeaders = toRawFields(text, start, this.#marks)
+    const framing = new Framing()
+    this.rawHeaders = rawHeaders
+    this.framing = framing
+    this.recollection = undefined
+    if (!framing.read(rawHeaders, this.minor)) return false
+    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(text)) {
+      const recollection = { facts: undefined }
+      this.recollection = recollection
+      this.#recent.keep(text, { status: this.status, rawHeaders, framing, recollection })
+    }
+    return true
   }
 
   #readLine(bytes: Buffer, start: number, end: number): number {

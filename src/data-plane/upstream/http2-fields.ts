@@ -1,11 +1,13 @@
 import type { OutgoingHttpHeaders } from 'node:http2'
 import type { RawFields, UpstreamRequest } from '../../ports/transport.ts'
+import { listFields } from './request-fields.ts'
 
 /** What `Host` says has become `:authority`; the rest frames or concerns one connection of HTTP/1.1. */
 const LEFT_OUT: ReadonlySet<string> = new Set(['host', 'connection', 'upgrade', 'transfer-encoding'])
 
 export function toRequestFields(request: UpstreamRequest, scheme: 'http' | 'https'): string[] {
-  const { method, target, rawHeaders } = request
+  const { method, target } = request
+  const rawHeaders = listFields(request)
   const fields = [':method', method, ':scheme', scheme, ':authority', '', ':path', target]
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] ?? '').toLowerCase()

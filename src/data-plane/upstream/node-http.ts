@@ -17,6 +17,7 @@ import {
 } from './failures.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
+import { listFields } from './request-fields.ts'
 
 /*
  * The way for chunked requests: Node's own client, which sends the head at once and trailers at
@@ -119,7 +120,7 @@ export class ChunkedCall implements UpstreamStream, PermitHolder {
   }
 
   onPermit(): void {
-    const { method, target, rawHeaders, connectMs } = this.#request
+    const { method, target, connectMs } = this.#request
     const send = this.#origin.isTls ? httpsRequest : httpRequest
     this.#hasPermit = true
     this.#enter('connection', connectMs)
@@ -129,7 +130,7 @@ export class ChunkedCall implements UpstreamStream, PermitHolder {
         agent: this.#agent,
         method,
         path: target,
-        headers: [...rawHeaders, 'Transfer-Encoding', 'chunked'],
+        headers: [...listFields(this.#request), 'Transfer-Encoding', 'chunked'],
         maxHeaderSize: ANSWER_HEAD_BYTES_MAX,
       })
       this.#client = client

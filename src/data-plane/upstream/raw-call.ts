@@ -260,7 +260,7 @@ export class RawCall implements TunnelStream, PermitHolder, RawSocketUser {
     this.#mayReuse = mayReuseConnection(parser, body)
     this.#phase = 'data'
     this.#socket?.arm(this.#request.idleMs)
-    this.#handler.onAnswerHead(parser.status, parser.rawHeaders)
+    this.#handler.onAnswerHead(parser.status, parser.rawHeaders, parser.recollection)
   }
 
   #takeBody(bytes: Buffer, at: number, end: number): number {

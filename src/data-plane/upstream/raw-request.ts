@@ -1,5 +1,5 @@
 import type { RawFields, UpstreamRequest } from '../../ports/transport.ts'
-import { assertLines, encodeFields } from '../http1/encode.ts'
+import { assertLines, assertNoLineEnd, encodeFields, encodeFresh, encodeSteady } from '../http1/encode.ts'
 import type { RawSocket } from './raw-socket.ts'
 
 /** Up to this size, what is to be sent is gathered as text, which is the cheapest to write. */
@@ -7,10 +7,10 @@ const TEXT_LENGTH_MAX = 16 * 1024
 
 /** Throws where something is unfit for the wire. */
 export function encodeRequestHead(request: UpstreamRequest): string {
-  const { method, target, rawHeaders, isChunked } = request
-  const fields = encodeFields(rawHeaders)
-  const head = `${method} ${target} HTTP/1.1\r\n${fields}${isChunked ? 'Transfer-Encoding: chunked\r\n' : ''}\r\n`
-  return assertLines(head, rawHeaders.length / 2 + (isChunked ? 3 : 2))
+  const { method, target, steady, fresh, isChunked } = request
+  const { text, trailer } = encodeSteady(steady)
+  const coding = isChunked ? 'Transfer-Encoding: chunked\r\n' : ''
+  return `${method} ${assertNoLineEnd(target)} HTTP/1.1\r\n${text}${trailer}${encodeFresh(fresh)}${coding}\r\n`
 }
 
 /** Writes one request that has a body, its head first. */

@@ -13,6 +13,7 @@ import {
 } from './failures.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
+import { listFields } from './request-fields.ts'
 
 /*
  * The usual way to a target: undici's low-level dispatch. Each slot is one undici client, that is
@@ -180,7 +181,7 @@ export class UndiciCall implements UpstreamStream, PermitHolder, Dispatcher.Disp
     const options: Dispatcher.DispatchOptions & { readonly servername: string } = {
       path: request.target,
       method: request.method,
-      headers: request.rawHeaders,
+      headers: listFields(request),
       body: this.#body ?? null,
       headersTimeout: request.responseMs,
       bodyTimeout: request.idleMs,

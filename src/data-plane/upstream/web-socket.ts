@@ -20,6 +20,7 @@ import {
 } from './failures.ts'
 import { onConnected } from './node-http.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
+import { listFields } from './request-fields.ts'
 import { FrameTracker, GOING_AWAY } from './web-socket-frames.ts'
 
 /*
@@ -119,7 +120,7 @@ class Tunnel implements TunnelStream {
 
   /** Lets http-proxy-3 make the request, with our head, and takes it over before it is sent. */
   #startUpgrade(): ClientRequest {
-    const { method, target, rawHeaders } = this.#request
+    const { method, target } = this.#request
     const proxy = createProxyServer({ xfwd: false, ws: true, prependPath: false })
     proxy.on('error', () => {})
     let upgrade: ClientRequest | undefined
@@ -132,7 +133,7 @@ class Tunnel implements TunnelStream {
     const description = {
       method,
       url: '/',
-      headers: toHeaderObject(rawHeaders),
+      headers: toHeaderObject(listFields(this.#request)),
       httpVersion: '1.1',
       httpVersionMajor: 1,
     }
