@@ -110,7 +110,7 @@ export type ClientFault = Extract<
 
 /** What a front tells the exchange. After `onClientGone` or `onAnswerSent` nothing more comes. */
 export interface ClientHandler {
-  /** The chunk belongs to the handler from here on. */
+  /** The chunk is lent until the call returns. */
   onBodyChunk(chunk: Uint8Array): void
   onBodyEnd(trailers: RawFields): void
   onClientDrain(): void
@@ -171,6 +171,7 @@ export interface UpstreamRequest {
 
 /** The upstream's half of one exchange. All calls are allowed at any time; late ones do nothing. */
 export interface UpstreamStream {
+  /** The chunk is lent: what is not sent before the call returns is copied. */
   writeBody(chunk: Uint8Array): boolean
   endBody(trailers: RawFields): void
   /** Holds back the body of the answer. */

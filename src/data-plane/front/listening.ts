@@ -33,7 +33,7 @@ export async function untilEmpty(
     for (const socket of sockets) socket.destroy()
   }, graceMs)
   await closed
-  // The server is done before the last sockets have said so to everybody.
-  while (sockets.size > 0) await new Promise((resolve) => setImmediate(resolve))
+  // The server is done before the last sockets are, or have said so to everybody.
+  for (const socket of sockets) await new Promise((resolve) => socket.once('close', resolve))
   clearTimeout(deadline)
 }

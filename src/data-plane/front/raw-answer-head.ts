@@ -1,5 +1,5 @@
 import type { RawFields, SteadyFields } from '../../ports/transport.ts'
-import { encodeFresh, encodeSteady } from '../http1/encode.ts'
+import { encodeFields, encodeSteady } from '../http1/encode.ts'
 import { CLOSE, type RawFrontState, toDateLine, toStatusLine } from './raw-state.ts'
 
 /** How the body of an answer is delimited (RFC 9112 section 6.3); `none`: there is no body. */
@@ -29,5 +29,5 @@ export function encodeAnswerHead(
   const { text, trailer, hasDate } = encodeSteady(steady)
   const date = hasDate ? '' : toDateLine(state)
   const coding = framing === 'chunked' ? `${trailer}Transfer-Encoding: chunked\r\n` : ''
-  return `${toStatusLine(status)}${text}${encodeFresh(fresh)}${date}${coding}${closes ? CLOSE : ''}\r\n`
+  return `${toStatusLine(status)}${text}${encodeFields(fresh)}${date}${coding}${closes ? CLOSE : ''}\r\n`
 }

@@ -87,7 +87,7 @@ export class RawClientStream implements ClientStream {
     this.target = parser.target
     this.httpVersion = parser.minor === 0 ? '1.0' : '1.1'
     this.rawHeaders = parser.rawHeaders
-    this.recollection = parser.recollection
+    this.recollection = parser.recent?.recollection
     this.peerAddress = connection.peerAddress
     this.protocol = state.protocol
     this.upgraded = upgraded

@@ -1,9 +1,11 @@
 import type { Socket } from 'node:net'
 import type { ClientFault, UpgradedSocket } from '../../ports/transport.ts'
 import { INCOMPLETE } from '../http1/field-section.ts'
+import type { RecentHead } from '../http1/recent-heads.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
 import { checkRequestHead } from '../request-check.ts'
 import { type Timed, UNARMED } from '../timer-wheel.ts'
+import { lendReads } from './lent-reads.ts'
 import { LINGER_BYTES_MAX, LINGER_MS, RawClientStream } from './raw-client-stream.ts'
 import { encodeWhole, type RawFrontState, type RawStreamOwner, toFault } from './raw-state.ts'
 
@@ -11,7 +13,7 @@ const NOTHING = Buffer.alloc(0)
 const LF = 0x0a
 
 /**
- * One connection of a client. Bytes are kept until somebody wants them: the parser while no
+ * One connection of a client. What was read is lent by the socket, and what is left of it kept until somebody wants them: the parser while no
  * exchange runs, the exchange while it takes a body, nobody in between. So requests are taken one
  * at a time and in order, and no byte is ever looked at in two ways.
  */
@@ -19,11 +21,14 @@ export class RawConnection implements Timed, RawStreamOwner {
   deadline: number = UNARMED
   nextCheck: number = UNARMED
   readonly peerAddress: string
-  readonly #socket: Socket
+  readonly socket: Socket
   readonly #state: RawFrontState
   #stream: RawClientStream | undefined = undefined
   #bytes: Buffer = NOTHING
   #at = 0
+  #end = 0
+  /** The fields of the request before. */
+  #recent: RecentHead | undefined = undefined
   /** How much of an incomplete head the parser has seen. */
   #seen = 0
   /** `leaving`: a last answer was given, and whatever comes is thrown away. */
@@ -33,19 +38,24 @@ export class RawConnection implements Timed, RawStreamOwner {
   #hasServed = false
   #lingered = 0
 
-  constructor(socket: Socket, state: RawFrontState) {
-    this.#socket = socket
+  /** `isPaused`: the server has accepted it and not begun to read. */
+  constructor(accepted: Socket, state: RawFrontState, isPaused: boolean) {
     this.#state = state
-    this.peerAddress = socket.remoteAddress ?? ''
-    attach(socket, this)
+    const lending = isPaused
+      ? lendReads(accepted, state.readBuffer, (length) => this.#onRead(length))
+      : undefined
+    this.socket = lending ?? accepted
+    this.peerAddress = this.socket.remoteAddress ?? ''
+    attach(this.socket, this)
+    if (lending === undefined) accepted.resume()
     this.arm(state.headersMs)
   }
 
   // Streams call these.
 
   write(data: string | Buffer): boolean {
-    if (typeof data === 'string') return this.#socket.write(data, 'latin1')
-    return this.#state.room.write(this.#socket, data)
+    if (typeof data === 'string') return this.socket.write(data, 'latin1')
+    return this.#state.room.write(this.socket, data)
   }
 
   arm(limitMs: number): void {
@@ -57,7 +67,7 @@ export class RawConnection implements Timed, RawStreamOwner {
   }
 
   destroy(): void {
-    this.#socket.destroy()
+    this.socket.destroy()
   }
 
   free(stream: { readonly closes: boolean }): void {
@@ -74,13 +84,13 @@ export class RawConnection implements Timed, RawStreamOwner {
   detach(): void {
     this.#phase = 'detached'
     this.disarm()
-    const socket = this.#socket
+    const socket = this.socket
     socket.removeListener('data', onData)
     socket.removeListener('end', onEnd)
     socket.removeListener('drain', onDrain)
     socket.pause()
-    if (this.#at < this.#bytes.length) socket.unshift(this.#bytes.subarray(this.#at))
-    this.#bytes = NOTHING
+    if (this.#at < this.#end) socket.unshift(Buffer.from(this.#bytes.subarray(this.#at, this.#end)))
+    this.#forget()
   }
 
   advance(): void {
@@ -91,10 +101,7 @@ export class RawConnection implements Timed, RawStreamOwner {
       if (!(stream === undefined ? this.#takeRequest() : this.#takeBody(stream))) break
     }
     this.#isAdvancing = false
-    if (this.#at === this.#bytes.length && this.#at > 0) {
-      this.#bytes = NOTHING
-      this.#at = 0
-    }
+    if (this.#at === this.#end && this.#at > 0) this.#forget()
     if (this.#phase === 'open') this.#regulate()
   }
 
@@ -109,33 +116,25 @@ export class RawConnection implements Timed, RawStreamOwner {
     const stream = this.#stream
     this.sayGoodbye()
     // A client that has just come may have its first request on the way.
-    if (stream === undefined && this.#hasServed && this.#bytes.length === 0) this.#leave()
+    if (stream === undefined && this.#hasServed && this.#end === 0) this.#leave()
   }
 
   onDeadline(): void {
     if (this.#phase === 'leaving') this.destroy()
     else if (this.#stream !== undefined) this.#stream.onDeadline()
-    else if (this.#bytes.length - this.#at > 2) this.#refuse('request_timeout')
+    else if (this.#end - this.#at > 2) this.#refuse('request_timeout')
     else this.destroy()
   }
 
   // The listeners below call these.
 
   onData(chunk: Buffer): void {
-    if (this.#phase === 'leaving') {
-      this.#lingered += chunk.length
-      if (this.#lingered > LINGER_BYTES_MAX) this.#socket.pause()
-      return
-    }
-    const rest = this.#bytes.length - this.#at
-    this.#bytes = rest === 0 ? chunk : Buffer.concat([this.#bytes.subarray(this.#at), chunk])
-    this.#at = 0
-    if (this.#stream !== undefined || this.#mayBeHead(chunk, rest)) this.advance()
+    this.#take(chunk, chunk.length)
   }
 
   /** The client has said all that it wanted to: with an exchange running, it has left. */
   onEnd(): void {
-    if (this.#stream === undefined) this.#socket.destroySoon()
+    if (this.#stream === undefined) this.socket.destroySoon()
     else this.destroy()
   }
 
@@ -146,22 +145,59 @@ export class RawConnection implements Timed, RawStreamOwner {
   onClose(): void {
     if (this.#phase !== 'detached') this.#phase = 'closed'
     this.disarm()
-    this.#bytes = NOTHING
-    this.#at = 0
+    this.#forget()
     this.#stream?.onClose()
   }
 
+  /** The socket has read into the memory that all share. */
+  #onRead(length: number): boolean {
+    const { readBuffer } = this.#state
+    // Whoever has the socket now reads it as any other.
+    if (this.#phase === 'detached') return this.socket.push(Buffer.from(readBuffer.subarray(0, length)))
+    this.#take(readBuffer, length)
+    if (this.#bytes === readBuffer) {
+      this.#bytes = Buffer.from(readBuffer.subarray(this.#at, this.#end))
+      this.#end = this.#bytes.length
+      this.#at = 0
+    }
+    return true
+  }
+
+  #take(bytes: Buffer, length: number): void {
+    if (this.#phase === 'leaving') {
+      this.#lingered += length
+      if (this.#lingered > LINGER_BYTES_MAX) this.socket.pause()
+      return
+    }
+    const rest = this.#end - this.#at
+    if (rest === 0) {
+      this.#bytes = bytes
+      this.#end = length
+    } else {
+      this.#bytes = Buffer.concat([this.#bytes.subarray(this.#at, this.#end), bytes.subarray(0, length)])
+      this.#end = this.#bytes.length
+    }
+    this.#at = 0
+    if (this.#stream !== undefined || this.#mayBeHead(rest)) this.advance()
+  }
+
+  #forget(): void {
+    this.#bytes = NOTHING
+    this.#at = 0
+    this.#end = 0
+  }
+
   /** Whether it is worth while to parse again: not for each byte of a head that trickles in. */
-  #mayBeHead(chunk: Buffer, rest: number): boolean {
-    if (rest === 0 || chunk.includes(LF)) return true
-    return this.#bytes.length >= Math.min(2 * this.#seen, this.#state.parser.headBytesMax)
+  #mayBeHead(rest: number): boolean {
+    if (rest === 0 || this.#bytes.includes(LF, rest)) return true
+    return this.#end >= Math.min(2 * this.#seen, this.#state.parser.headBytesMax)
   }
 
   #takeRequest(): boolean {
-    const available = this.#bytes.length - this.#at
+    const available = this.#end - this.#at
     if (available === 0) return false
     const { parser } = this.#state
-    const end = parser.parse(this.#bytes, this.#at, this.#bytes.length)
+    const end = parser.parse(this.#bytes, this.#at, this.#end, this.#recent)
     if (end < 0) {
       if (end !== INCOMPLETE) this.#refuse(toFault(end))
       else if (this.#seen === 0) this.arm(this.#state.headersMs)
@@ -169,6 +205,7 @@ export class RawConnection implements Timed, RawStreamOwner {
       return false
     }
     this.#at = end
+    this.#recent = parser.recent
     this.#seen = 0
     this.#hasServed = true
     this.disarm()
@@ -181,7 +218,7 @@ export class RawConnection implements Timed, RawStreamOwner {
 
   #takeBody(stream: RawClientStream): boolean {
     if (!stream.wantsBody) return false
-    this.#at = stream.body.next(this.#bytes, this.#at, this.#bytes.length)
+    this.#at = stream.body.next(this.#bytes, this.#at, this.#end)
     return stream.onBodyEvent(this.#bytes)
   }
 
@@ -191,18 +228,18 @@ export class RawConnection implements Timed, RawStreamOwner {
     const httpVersion = minor === 0 ? '1.0' : '1.1'
     const head = checkRequestHead({ method, target, httpVersion, rawHeaders }, this.#state.headLimits)
     if (head.kind === 'fault' || !head.isWebSocket) return undefined
-    const upgraded = { socket: this.#socket, head: this.#bytes.subarray(this.#at) }
-    this.#at = this.#bytes.length
+    const upgraded = { socket: this.socket, head: Buffer.from(this.#bytes.subarray(this.#at, this.#end)) }
+    this.#at = this.#end
     return upgraded
   }
 
   /** Stops reading while there is something that nobody wants yet. */
   #regulate(): void {
-    const isFull = this.#stream !== undefined && this.#at < this.#bytes.length
+    const isFull = this.#stream !== undefined && this.#at < this.#end
     if (isFull === this.#isPaused) return
     this.#isPaused = isFull
-    if (isFull) this.#socket.pause()
-    else this.#socket.resume()
+    if (isFull) this.socket.pause()
+    else this.socket.resume()
   }
 
   #refuse(code: ClientFault): void {
@@ -214,10 +251,9 @@ export class RawConnection implements Timed, RawStreamOwner {
   /** Ends our half, and gives the client a moment to read it and to end its own. */
   #leave(): void {
     this.#phase = 'leaving'
-    this.#bytes = NOTHING
-    this.#at = 0
-    this.#socket.end()
-    this.#socket.resume()
+    this.#forget()
+    this.socket.end()
+    this.socket.resume()
     this.arm(LINGER_MS)
   }
 }

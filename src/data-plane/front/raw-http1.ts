@@ -2,6 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket, Server as TlsServer } from 'node:tls'
 import type { TlsMaterial } from '../../ports/tls.ts'
 import type { Front } from '../../ports/transport.ts'
+import { createReadBuffer } from '../http1/read-buffer.ts'
 import { RequestParser } from '../http1/request-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
@@ -47,6 +48,7 @@ class RawFront implements Front {
       }),
       timers: new TimerWheel(),
       room: new WriteRoom(),
+      readBuffer: createReadBuffer(),
       protocol: tls === undefined ? 'http' : 'https',
       headersMs: options.headersTimeoutMs,
       idleMs: options.idleTimeoutMs,
@@ -93,9 +95,8 @@ class RawFront implements Front {
   #createServer(): Server {
     if (this.#tls === undefined) {
       // A client may end its half with its last request; what that means is decided by the connection.
-      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#take(socket))
-      server.on('connection', (socket) => this.#watch(socket))
-      return server
+      const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true }
+      return createServer(options, (socket) => this.#watch(this.#take(socket, true)))
     }
     const server = createTlsServer(
       // Half open, a socket whose client leaves during the handshake would stay until that times out.
@@ -119,12 +120,14 @@ class RawFront implements Front {
 
   #takeSecure(socket: TLSSocket): void {
     if (socket.alpnProtocol === 'h2') this.#http2?.take(socket)
-    else this.#take(socket)
+    else this.#take(socket, false)
   }
 
-  #take(socket: Socket): void {
-    const connection = new RawConnection(socket, this.#state)
+  #take(accepted: Socket, isPaused: boolean): Socket {
+    const connection = new RawConnection(accepted, this.#state, isPaused)
+    const { socket } = connection
     this.#connections.add(connection)
     socket.once('close', () => this.#connections.delete(connection))
+    return socket
   }
 }

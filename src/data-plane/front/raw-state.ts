@@ -35,6 +35,8 @@ export interface RawFrontState {
   readonly headLimits: HeadLimits
   readonly timers: TimerWheel
   readonly room: WriteRoom
+  /** Read into by all connections, where Node lets them. */
+  readonly readBuffer: Buffer
   readonly protocol: 'http' | 'https'
   readonly headersMs: number
   readonly idleMs: number

@@ -3,8 +3,8 @@ import { equalsIgnoreCase } from '../raw-headers.ts'
 import { parseLength } from './framing.ts'
 
 const LF = '\n'
-export const COLON = ': '
-export const END = '\r\n'
+const COLON = ': '
+const END = '\r\n'
 
 /*
  * Heads as text, one character for each byte. Fields come from strict parsers, the checked
@@ -24,20 +24,6 @@ export function assertLines(head: string, lines: number): string {
   for (let at = head.indexOf(LF); at >= 0; at = head.indexOf(LF, at + 1)) found++
   if (found !== lines) throw new TypeError('a head is unfit for the wire')
   return head
-}
-
-/** The text as it is; throws where a line ends in it. */
-export function assertNoLineEnd(text: string): string {
-  if (text.includes(LF)) throw new TypeError('a line is unfit for the wire')
-  return text
-}
-
-/** For fields of one message: each line is looked at by itself. */
-export function encodeFresh(fields: RawFields): string {
-  let text = ''
-  for (let i = 0; i < fields.length; i += 2)
-    text += (fields[i] ?? '') + COLON + assertNoLineEnd(fields[i + 1] ?? '') + END
-  return text
 }
 
 /** The fields as lines, which stay with them. Throws where they announce two lengths or a bad one. */

@@ -3,15 +3,16 @@ import type { Framing } from './framing.ts'
 
 /** A head, or its field section, that was found to be sound; `recollection` is for what follows from it. */
 export interface RecentHead {
+  /** All of it, with the empty line. */
+  readonly bytes: Buffer
   readonly rawHeaders: readonly string[]
   readonly framing: Framing
   readonly recollection: Recollection
 }
 
 /** Longer heads are read anew each time; they are rare, and their text would have to be hashed. */
-export const RECENT_LENGTH_MAX = 2048
-
-const HEAD_END = '\r\n\r\n'
+const LENGTH_MAX = 2048
+const END = '\r\n\r\n'
 /** What one generation holds: its texts, and for each of them what is kept beside it. */
 const GENERATION_LENGTH_MAX = 1024 * 1024
 const LENGTH_BESIDE = 512
@@ -22,13 +23,11 @@ const PAUSE = 4096
 
 /**
  * The heads of late, by their text: most clients and many upstreams say the same in each message,
- * but for the first line. Only what a strict parser has accepted is kept, so a text that is found
- * here needs no second reading. Bounded, in two generations; where heads do not come again, it
- * stops looking for them.
+ * but for the first line. Only what a strict parser has accepted is kept, and none of it ends in
+ * another, so bytes that are found here need no second reading. Bounded, in two generations; where
+ * heads do not come again, it stops looking for them.
  */
 export class RecentHeads<T extends RecentHead> {
-  /** Of the head that was found last. */
-  length = 0
   #young = new Map<string, T>()
   #old = new Map<string, T>()
   #youngLength = 0
@@ -37,36 +36,34 @@ export class RecentHeads<T extends RecentHead> {
   #pause = 0
 
   /**
-   * The head that `text` holds from `start` on, up to and including the empty line, if it is a known
-   * one. Its length is then in `length`.
+   * The head that the bytes from `start` on begin with, if it is a known one. `last` is the one that came
+   * before on the same connection, which is tried first.
    */
-  find(text: string, start: number): T | undefined {
-    this.length = 0
+  find(bytes: Buffer, start: number, end: number, last: T | undefined): T | undefined {
+    if (last !== undefined && startsWith(bytes, start, end, last.bytes)) return last
     if (this.#isPaused()) return undefined
-    const end = text.indexOf(HEAD_END, start)
-    if (end < 0) return undefined
-    const key = text.slice(start, end + HEAD_END.length)
+    const text = bytes.toString('latin1', start, Math.min(end, start + LENGTH_MAX))
+    const at = text.indexOf(END)
+    if (at < 0) return undefined
+    const key = text.slice(0, at + END.length)
     const found = this.#young.get(key) ?? this.#revive(key)
-    if (found === undefined) return undefined
-    this.#known++
-    this.length = key.length
+    if (found !== undefined) this.#known++
     return found
   }
 
-  mayKeep(text: string): boolean {
-    return this.#pause === 0 && text.length <= RECENT_LENGTH_MAX
+  /** Whether a head of this length that was not found is worth keeping. */
+  mayKeep(length: number): boolean {
+    return this.#pause === 0 && length <= LENGTH_MAX
   }
 
-  /** `text` is the whole of it, with the empty line. */
-  keep(text: string, head: T): void {
-    // A copy: the text may be a slice that keeps more alive.
-    this.#add(Buffer.from(text, 'latin1').toString('latin1'), head)
+  keep(head: T): T {
+    this.#add(head.bytes.toString('latin1'), head)
+    return head
   }
 
   #revive(key: string): T | undefined {
     const found = this.#old.get(key)
-    if (found !== undefined) this.keep(key, found)
-    return found
+    return found && this.keep(found)
   }
 
   #add(key: string, head: T): void {
@@ -90,4 +87,9 @@ export class RecentHeads<T extends RecentHead> {
     this.#known = 0
     return false
   }
+}
+
+function startsWith(bytes: Buffer, start: number, end: number, known: Buffer): boolean {
+  const { length } = known
+  return end - start >= length && bytes.compare(known, 0, length, start, start + length) === 0
 }

@@ -1,4 +1,3 @@
-import type { Recollection } from '../../ports/transport.ts'
 import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts'
 import {
   createMarks,
@@ -10,7 +9,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
-import { RECENT_LENGTH_MAX, type RecentHead, RecentHeads } from './recent-heads.ts'
+import { type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface RequestLimits {
   /** Request line and fields together. */
@@ -44,8 +43,8 @@ export class RequestParser {
   minor = 1
   rawHeaders: readonly string[] = []
   framing: Framing = new Framing()
-  /** The same for each request with the same fields; `undefined` where nobody keeps them. */
-  recollection: Recollection | undefined = undefined
+  /** The fields, where they came before or may come again; the same for each request with the same ones. */
+  recent: RecentHead | undefined = undefined
   readonly #limits: RequestLimits
   readonly #marks: Int32Array
   readonly #recent = new RecentHeads<RecentHead>()
@@ -61,8 +60,11 @@ export class RequestParser {
     return this.#limits.headBytesMax
   }
 
-  /** The offset behind the head that starts at `start`, or why there is none. */
-  parse(bytes: Buffer, start: number, end: number): number {
+  /**
+   * The offset behind the head that starts at `start`, or why there is none. `last` is what the request
+   * before on the same connection left in `recent`.
+   */
+  parse(bytes: Buffer, start: number, end: number, last?: RecentHead): number {
     const { headBytesMax } = this.#limits
     const seenEnd = Math.min(end, start + headBytesMax)
     const lineStart = skipEmptyLine(bytes, start, seenEnd)
@@ -72,14 +74,13 @@ export class RequestParser {
       const isTooLong = fieldsStart === INCOMPLETE && end - start >= headBytesMax
       return isTooLong ? TARGET_TOO_LONG : fieldsStart
     }
-    const text = bytes.toString('latin1', lineStart, Math.min(seenEnd, fieldsStart + RECENT_LENGTH_MAX))
-    this.target = text.slice(this.#methodEnd + 1 - lineStart, this.#targetEnd - lineStart)
-    const known = this.minor === 1 ? this.#recent.find(text, fieldsStart - lineStart) : undefined
+    this.target = bytes.toString('latin1', this.#methodEnd + 1, this.#targetEnd)
+    const known = this.minor === 1 ? this.#recent.find(bytes, fieldsStart, seenEnd, last) : undefined
     if (known !== undefined) {
       this.rawHeaders = known.rawHeaders
       this.framing = known.framing
-      this.recollection = known.recollection
-      return fieldsStart + this.#recent.length
+      this.recent = known
+      return fieldsStart + known.bytes.length
     }
     const headEnd = readFieldSection(bytes, fieldsStart, seenEnd, this.#marks)
     if (headEnd < 0) return headEnd === INCOMPLETE && end - start >= headBytesMax ? TOO_LARGE : headEnd
@@ -121,17 +122,20 @@ export class RequestParser {
   }
 
   #take(bytes: Buffer, start: number, end: number): boolean {
-    const text = bytes.toString('latin1', start, end)
-    const rawHeaders = toRawFields(text, start, this.#marks)
+    const rawHeaders = toRawFields(bytes.toString('latin1', start, end), start, this.#marks)
     const framing = new Framing()
     this.rawHeaders = rawHeaders
     this.framing = framing
-    this.recollection = undefined
+    this.recent = undefined
     if (!framing.read(rawHeaders, this.minor)) return false
-    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(text)) {
-      const recollection = { facts: undefined }
-      this.recollection = recollection
-      this.#recent.keep(text, { rawHeaders, framing, recollection })
+    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(end - start)) {
+      const copy = Buffer.from(bytes.subarray(start, end))
+      this.recent = this.#recent.keep({
+        bytes: copy,
+        rawHeaders,
+        framing,
+        recollection: { facts: undefined },
+      })
     }
     return true
   }

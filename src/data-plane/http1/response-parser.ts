@@ -1,4 +1,3 @@
-import type { Recollection } from '../../ports/transport.ts'
 import { CR, FIELD_VALUE, LF, SPACE } from './characters.ts'
 import {
   createMarks,
@@ -9,7 +8,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
-import { RECENT_LENGTH_MAX, type RecentHead, RecentHeads } from './recent-heads.ts'
+import { type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface ResponseLimits {
   /** Status line and fields together. */
@@ -17,7 +16,7 @@ export interface ResponseLimits {
   readonly fieldsMax: number
 }
 
-interface RecentAnswer extends RecentHead {
+export interface RecentAnswer extends RecentHead {
   readonly status: number
 }
 
@@ -33,8 +32,8 @@ export class ResponseParser {
   minor = 1
   rawHeaders: readonly string[] = []
   framing: Framing = new Framing()
-  /** The same for each answer with the same head; `undefined` where nobody keeps it. */
-  recollection: Recollection | undefined = undefined
+  /** The head, where it came before or may come again; the same for each answer with the same one. */
+  recent: RecentAnswer | undefined = undefined
   readonly #limits: ResponseLimits
   readonly #marks: Int32Array
   readonly #recent = new RecentHeads<RecentAnswer>()
@@ -44,21 +43,21 @@ export class ResponseParser {
     this.#marks = createMarks(limits.fieldsMax)
   }
 
-  /** The offset behind the head that starts at `start`, or why there is none. */
-  parse(bytes: Buffer, start: number, end: number): number {
+  /**
+   * The offset behind the head that starts at `start`, or why there is none. `last` is what the answer
+   * before on the same connection left in `recent`.
+   */
+  parse(bytes: Buffer, start: number, end: number, last?: RecentAnswer): number {
     const { headBytesMax } = this.#limits
     const seenEnd = Math.min(end, start + headBytesMax)
-    const known = this.#recent.find(
-      bytes.toString('latin1', start, Math.min(seenEnd, start + RECENT_LENGTH_MAX)),
-      0,
-    )
+    const known = this.#recent.find(bytes, start, seenEnd, last)
     if (known !== undefined) {
       this.status = known.status
       this.minor = 1
       this.rawHeaders = known.rawHeaders
       this.framing = known.framing
-      this.recollection = known.recollection
-      return start + this.#recent.length
+      this.recent = known
+      return start + known.bytes.length
     }
     const fieldsStart = this.#readLine(bytes, start, seenEnd)
     const headEnd = fieldsStart < 0 ? fieldsStart : readFieldSection(bytes, fieldsStart, seenEnd, this.#marks)
@@ -67,17 +66,17 @@ export class ResponseParser {
   }
 
   #take(bytes: Buffer, start: number, end: number): boolean {
-    const text = bytes.toString('latin1', start, end)
-    const rawHeaders = toRawFields(text, start, this.#marks)
+    const rawHeaders = toRawFields(bytes.toString('latin1', start, end), start, this.#marks)
     const framing = new Framing()
     this.rawHeaders = rawHeaders
     this.framing = framing
-    this.recollection = undefined
+    this.recent = undefined
     if (!framing.read(rawHeaders, this.minor)) return false
-    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(text)) {
+    if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(end - start)) {
+      const copy = Buffer.from(bytes.subarray(start, end))
+      const { status } = this
       const recollection = { facts: undefined }
-      this.recollection = recollection
-      this.#recent.keep(text, { status: this.status, rawHeaders, framing, recollection })
+      this.recent = this.#recent.keep({ bytes: copy, status, rawHeaders, framing, recollection })
     }
     return true
   }

@@ -92,7 +92,7 @@ export class ChunkedCall implements UpstreamStream, PermitHolder {
   writeBody(chunk: Uint8Array): boolean {
     if (this.#isDone || this.#client === undefined) return true
     this.#timer?.refresh()
-    return this.#client.write(chunk)
+    return this.#client.write(Buffer.from(chunk))
   }
 
   endBody(trailers: RawFields): void {

@@ -107,7 +107,7 @@ class Http2Call implements UpstreamStream, PermitHolder, LinkUser {
   writeBody(chunk: Uint8Array): boolean {
     if (this.#isDone || this.#stream === undefined) return true
     this.#timer?.refresh()
-    return this.#stream.write(chunk)
+    return this.#stream.write(Buffer.from(chunk))
   }
 
   endBody(trailers: RawFields): void {

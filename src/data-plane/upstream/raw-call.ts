@@ -222,13 +222,14 @@ export class RawCall implements TunnelStream, PermitHolder, RawSocketUser {
   #takeHead(bytes: Buffer, at: number, end: number): number {
     if (at === end) return this.#hold(NOTHING)
     const { parser } = this.#deps
-    const next = parser.parse(bytes, at, end)
+    const next = parser.parse(bytes, at, end, this.#socket?.recent)
     if (next === INCOMPLETE) return this.#hold(Buffer.from(bytes.subarray(at, end)))
     this.#hold(NOTHING)
     if (next < 0) {
       this.#fail(new UpstreamFault('malformed head of an answer'))
       return next
     }
+    if (this.#socket !== undefined) this.#socket.recent = parser.recent
     const body = openResponseBody(parser, this.#request.method)
     if (parser.status === 101) this.#switch(parser.rawHeaders, bytes.subarray(next, end))
     else if (parser.status < 200) this.#inform(parser, body)
@@ -260,7 +261,7 @@ export class RawCall implements TunnelStream, PermitHolder, RawSocketUser {
     this.#mayReuse = mayReuseConnection(parser, body)
     this.#phase = 'data'
     this.#socket?.arm(this.#request.idleMs)
-    this.#handler.onAnswerHead(parser.status, parser.rawHeaders, parser.recollection)
+    this.#handler.onAnswerHead(parser.status, parser.rawHeaders, parser.recent?.recollection)
   }
 
   #takeBody(bytes: Buffer, at: number, end: number): number {

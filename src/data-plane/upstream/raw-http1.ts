@@ -6,6 +6,7 @@ import type {
   UpstreamRequest,
   UpstreamStream,
 } from '../../ports/transport.ts'
+import { createReadBuffer } from '../http1/read-buffer.ts'
 import { ResponseParser } from '../http1/response-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
@@ -14,7 +15,6 @@ import type { Origin } from './origin.ts'
 import { Permits } from './permits.ts'
 import { RawCall, type RawCallDeps } from './raw-call.ts'
 import { RawPool } from './raw-pool.ts'
-import { createReadBuffer } from './raw-socket.ts'
 
 const ANSWER_FIELDS_MAX = 1000
 

@@ -1,5 +1,5 @@
 import type { RawFields, UpstreamRequest } from '../../ports/transport.ts'
-import { assertLines, assertNoLineEnd, encodeFields, encodeFresh, encodeSteady } from '../http1/encode.ts'
+import { assertLines, encodeFields, encodeSteady } from '../http1/encode.ts'
 import type { RawSocket } from './raw-socket.ts'
 
 /** Up to this size, what is to be sent is gathered as text, which is the cheapest to write. */
@@ -10,7 +10,7 @@ export function encodeRequestHead(request: UpstreamRequest): string {
   const { method, target, steady, fresh, isChunked } = request
   const { text, trailer } = encodeSteady(steady)
   const coding = isChunked ? 'Transfer-Encoding: chunked\r\n' : ''
-  return `${method} ${assertNoLineEnd(target)} HTTP/1.1\r\n${text}${trailer}${encodeFresh(fresh)}${coding}\r\n`
+  return `${method} ${target} HTTP/1.1\r\n${text}${trailer}${encodeFields(fresh)}${coding}\r\n`
 }
 
 /** Writes one request that has a body, its head first. */
@@ -34,7 +34,7 @@ export class RequestWriter {
     this.#bytesLeft = contentLength
   }
 
-  /** The chunk belongs to the writer from here on. Whether more is welcome. */
+  /** The chunk is lent until the call returns. Whether more is welcome. */
   write(chunk: Uint8Array): boolean {
     if (this.isDone || chunk.length === 0) return true
     const isChunked = this.#bytesLeft < 0
@@ -74,10 +74,6 @@ export class RequestWriter {
   }
 
   #writeLarge(chunk: Uint8Array, isChunked: boolean): boolean {
-    if (!isChunked && this.#text === '') {
-      this.isBlocked = !this.#socket.write(chunk)
-      return !this.isBlocked
-    }
     const before = isChunked ? `${this.#text}${chunk.length.toString(16)}\r\n` : this.#text
     const bytes = this.#socket.room.take(before.length + chunk.length + (isChunked ? 2 : 0))
     bytes.write(before, 'latin1')

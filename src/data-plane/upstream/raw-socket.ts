@@ -1,5 +1,6 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import type { RecentAnswer } from '../http1/response-parser.ts'
 import type { WriteRoom } from '../http1/write-room.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
@@ -18,20 +19,14 @@ export interface RawSocketUser {
   onDeadline(socket: RawSocket): void
 }
 
-const READ_BYTES = 64 * 1024
-
 /** What the connections of one target share. */
 export interface RawSocketDeps {
   readonly origin: Origin
   readonly timers: TimerWheel
-  /** Read into by all of them: what was read is used or copied before the next read. */
+  /** Read into by all of them. */
   readonly readBuffer: Buffer
   /** Likewise for what is written. */
   readonly room: WriteRoom
-}
-
-export function createReadBuffer(): Buffer {
-  return Buffer.allocUnsafeSlow(READ_BYTES)
 }
 
 /** One connection to an upstream, used by one request after another. */
@@ -42,6 +37,8 @@ export class RawSocket implements Timed {
   isConnected = false
   /** Requests begun on it. */
   requests = 0
+  /** The head of the answer before. */
+  recent: RecentAnswer | undefined = undefined
   readonly room: WriteRoom
   readonly #socket: Socket
   readonly #timers: TimerWheel

@@ -149,7 +149,7 @@ export class UndiciCall implements UpstreamStream, PermitHolder, Dispatcher.Disp
   // The exchange calls these.
 
   writeBody(chunk: Uint8Array): boolean {
-    if (this.#isDone || this.#body === undefined || this.#body.push(chunk)) return true
+    if (this.#isDone || this.#body === undefined || this.#body.push(Buffer.from(chunk))) return true
     this.#isBodyBlocked = true
     return false
   }
