@@ -16,6 +16,12 @@ export interface RawAnswer {
   readonly framing: 'none' | 'length' | 'chunked' | 'close'
 }
 
+export interface RawClientOptions {
+  readonly allowHalfOpen?: boolean
+  /** One of 127.0.0.0/8, to come from elsewhere. */
+  readonly localAddress?: string
+}
+
 const WAIT_MS = 10_000
 
 export class RawClient {
@@ -26,13 +32,8 @@ export class RawClient {
   #error: Error | undefined
   readonly #waiters = new Set<() => void>()
 
-  constructor(port: number, options: { readonly allowHalfOpen?: boolean } = {}) {
-    this.socket = connect({
-      port,
-      host: '127.0.0.1',
-      noDelay: true,
-      allowHalfOpen: options.allowHalfOpen ?? false,
-    })
+  constructor(port: number, { allowHalfOpen = false, localAddress = '127.0.0.1' }: RawClientOptions = {}) {
+    this.socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen, localAddress })
     this.socket.on('data', (chunk) => {
       this.#received = Buffer.concat([this.#received, chunk])
       this.#wake()
@@ -202,7 +203,7 @@ export class RawClient {
   }
 }
 
-export function connectRaw(port: number, options?: { readonly allowHalfOpen?: boolean }): RawClient {
+export function connectRaw(port: number, options?: RawClientOptions): RawClient {
   return new RawClient(port, options)
 }
 

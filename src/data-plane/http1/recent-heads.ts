@@ -89,6 +89,13 @@ export class RecentHeads<T extends RecentHead> {
   }
 }
 
+/** For `RecentHead.bytes`: not from Node's pool, of which a few bytes would hold on to 8 KiB. */
+export function copyBytes(bytes: Buffer, start: number, end: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(end - start)
+  bytes.copy(copy, 0, start, end)
+  return copy
+}
+
 function startsWith(bytes: Buffer, start: number, end: number, known: Buffer): boolean {
   const { length } = known
   return end - start >= length && bytes.compare(known, 0, length, start, start + length) === 0

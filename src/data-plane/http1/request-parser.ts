@@ -9,7 +9,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
-import { type RecentHead, RecentHeads } from './recent-heads.ts'
+import { copyBytes, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface RequestLimits {
   /** Request line and fields together. */
@@ -129,7 +129,7 @@ export class RequestParser {
     this.recent = undefined
     if (!framing.read(rawHeaders, this.minor)) return false
     if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(end - start)) {
-      const copy = Buffer.from(bytes.subarray(start, end))
+      const copy = copyBytes(bytes, start, end)
       this.recent = this.#recent.keep({
         bytes: copy,
         rawHeaders,

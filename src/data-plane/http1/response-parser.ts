@@ -8,7 +8,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
-import { type RecentHead, RecentHeads } from './recent-heads.ts'
+import { copyBytes, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface ResponseLimits {
   /** Status line and fields together. */
@@ -73,7 +73,7 @@ export class ResponseParser {
     this.recent = undefined
     if (!framing.read(rawHeaders, this.minor)) return false
     if (this.minor === 1 && rawHeaders.length > 0 && this.#recent.mayKeep(end - start)) {
-      const copy = Buffer.from(bytes.subarray(start, end))
+      const copy = copyBytes(bytes, start, end)
       const { status } = this
       const recollection = { facts: undefined }
       this.recent = this.#recent.keep({ bytes: copy, status, rawHeaders, framing, recollection })
