@@ -164,8 +164,7 @@ export function listFreshAnswerFields(answer: {
   readonly degraded: 'allow' | 'local' | undefined
 }): string[] {
   const { requestId, limitFields, degraded } = answer
-  const fields = ['X-Request-Id', requestId]
-  addAll(fields, limitFields)
+  const fields = ['X-Request-Id', requestId].concat(limitFields)
   if (degraded !== undefined) fields.push('X-Dripgate-Degraded', degraded)
   return fields
 }

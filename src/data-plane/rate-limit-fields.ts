@@ -23,16 +23,17 @@ export function buildRateLimitFields(route: Route, decision: Allowed | Limited):
   if (limit === undefined || !(route.emitsIetf || route.emitsLegacy)) return NONE
   const remaining = String(Math.max(0, decision.remaining))
   const seconds = toRefillSeconds(limit, decision.lastRefilledMs, decision.nowMs)
-  const fields: string[] = []
-  if (route.emitsIetf) {
-    const reset = seconds === undefined ? '' : `;t=${seconds}`
-    fields.push('RateLimit-Policy', toPolicy(limit), 'RateLimit', `"${POLICY_NAME}";r=${remaining}${reset}`)
-  }
+  const fields = route.emitsIetf ? toIetfFields(limit, remaining, seconds) : []
   if (route.emitsLegacy) {
     fields.push('X-RateLimit-Limit', String(limit.capacity), 'X-RateLimit-Remaining', remaining)
     if (seconds !== undefined) fields.push('X-RateLimit-Reset', String(seconds))
   }
   return fields
+}
+
+function toIetfFields(limit: Limit, remaining: string, seconds: number | undefined): string[] {
+  const reset = seconds === undefined ? '' : `;t=${seconds}`
+  return ['RateLimit-Policy', toPolicy(limit), 'RateLimit', `"${POLICY_NAME}";r=${remaining}${reset}`]
 }
 
 /** Value of `Retry-After`: whole seconds, at least 1; `undefined` where waiting does not help. */

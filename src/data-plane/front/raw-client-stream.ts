@@ -10,6 +10,7 @@ import type {
 } from '../../ports/transport.ts'
 import { BodyReader } from '../http1/body-reader.ts'
 import { assertLines, encodeFields, encodeSteady } from '../http1/encode.ts'
+import { writeLatin1 } from '../http1/latin1.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
 import { type AnswerFraming, encodeAnswerHead, toAnswerFraming } from './raw-answer-head.ts'
 import { encodeWhole, hold, type RawFrontState, type RawStreamOwner, toStatusLine } from './raw-state.ts'
@@ -327,7 +328,7 @@ export class RawClientStream implements ClientStream {
     const isChunked = this.#framing === 'chunked'
     const before = isChunked ? `${this.#text}${chunk.length.toString(16)}\r\n` : this.#text
     const bytes = this.#state.room.take(before.length + chunk.length + (isChunked ? 2 : 0))
-    bytes.write(before, 'latin1')
+    writeLatin1(bytes, before, 0)
     bytes.set(chunk, before.length)
     if (isChunked) bytes.write('\r\n', bytes.length - 2, 'latin1')
     this.#text = ''

@@ -1,5 +1,6 @@
 import type { Recollection } from '../../ports/transport.ts'
 import type { Framing } from './framing.ts'
+import { readLatin1 } from './latin1.ts'
 
 /** A head, or its field section, that was found to be sound; `recollection` is for what follows from it. */
 export interface RecentHead {
@@ -42,7 +43,7 @@ export class RecentHeads<T extends RecentHead> {
   find(bytes: Buffer, start: number, end: number, last: T | undefined): T | undefined {
     if (last !== undefined && startsWith(bytes, start, end, last.bytes)) return last
     if (this.#isPaused()) return undefined
-    const text = bytes.toString('latin1', start, Math.min(end, start + LENGTH_MAX))
+    const text = readLatin1(bytes, start, Math.min(end, start + LENGTH_MAX))
     const at = text.indexOf(END)
     if (at < 0) return undefined
     const key = text.slice(0, at + END.length)

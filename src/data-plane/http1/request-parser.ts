@@ -9,6 +9,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
+import { readLatin1 } from './latin1.ts'
 import { copyBytes, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface RequestLimits {
@@ -74,7 +75,7 @@ export class RequestParser {
       const isTooLong = fieldsStart === INCOMPLETE && end - start >= headBytesMax
       return isTooLong ? TARGET_TOO_LONG : fieldsStart
     }
-    this.target = bytes.toString('latin1', this.#methodEnd + 1, this.#targetEnd)
+    this.target = readLatin1(bytes, this.#methodEnd + 1, this.#targetEnd)
     const known = this.minor === 1 ? this.#recent.find(bytes, fieldsStart, seenEnd, last) : undefined
     if (known !== undefined) {
       this.rawHeaders = known.rawHeaders
@@ -122,7 +123,7 @@ export class RequestParser {
   }
 
   #take(bytes: Buffer, start: number, end: number): boolean {
-    const rawHeaders = toRawFields(bytes.toString('latin1', start, end), start, this.#marks)
+    const rawHeaders = toRawFields(readLatin1(bytes, start, end), start, this.#marks)
     const framing = new Framing()
     this.rawHeaders = rawHeaders
     this.framing = framing
@@ -154,6 +155,6 @@ function toMethod(bytes: Buffer, start: number, end: number): string {
   if (end - start === 3 && bytes[start] === 0x47 && bytes[start + 1] === 0x45 && bytes[start + 2] === 0x54) {
     return 'GET'
   }
-  const method = bytes.toString('latin1', start, end)
+  const method = readLatin1(bytes, start, end)
   return METHODS.has(method) ? method : ''
 }

@@ -8,6 +8,7 @@ import {
   toRawFields,
 } from './field-section.ts'
 import { Framing } from './framing.ts'
+import { readLatin1 } from './latin1.ts'
 import { copyBytes, type RecentHead, RecentHeads } from './recent-heads.ts'
 
 export interface ResponseLimits {
@@ -66,7 +67,7 @@ export class ResponseParser {
   }
 
   #take(bytes: Buffer, start: number, end: number): boolean {
-    const rawHeaders = toRawFields(bytes.toString('latin1', start, end), start, this.#marks)
+    const rawHeaders = toRawFields(readLatin1(bytes, start, end), start, this.#marks)
     const framing = new Framing()
     this.rawHeaders = rawHeaders
     this.framing = framing

@@ -10,19 +10,26 @@ const ROOM_BYTES = 80 * 1024
  */
 export class WriteRoom {
   #room: Buffer | undefined = undefined
+  /** The part of it that was taken last; the next one is often as long. */
+  #taken: Buffer | undefined = undefined
 
   /** What it holds is left over from before, so all of it must be filled, and written at once. */
   take(length: number): Buffer {
     if (length > ROOM_BYTES) return Buffer.allocUnsafeSlow(length)
+    if (this.#taken?.length === length) return this.#taken
     this.#room ??= Buffer.allocUnsafeSlow(ROOM_BYTES)
-    return this.#room.subarray(0, length)
+    this.#taken = this.#room.subarray(0, length)
+    return this.#taken
   }
 
   /** Writes what was taken; whether more is welcome. */
   write(socket: Writable, bytes: Uint8Array): boolean {
     const isWelcome = socket.write(bytes)
     // The socket still holds on to it, and gives the memory back when it is done.
-    if (socket.writableLength > 0) this.#room = undefined
+    if (socket.writableLength > 0) {
+      this.#room = undefined
+      this.#taken = undefined
+    }
     return isWelcome
   }
 }
