@@ -1,5 +1,7 @@
 import { GATEWAY_ERRORS } from '../domain/errors.ts'
-import { buildLocalAnswer, type LocalAnswer, type LocalAnswerInput } from './local-answers.ts'
+import type { WholeAnswer } from '../ports/transport.ts'
+import { buildLocalAnswer, type LocalAnswerInput } from './local-answers.ts'
+import { listFields, NO_STEADY } from './message-fields.ts'
 import { findField, type RawHeaders, startsWithIgnoreCase } from './raw-headers.ts'
 
 /*
@@ -37,10 +39,11 @@ export function asksGrpc(rawHeaders: RawHeaders): boolean {
   return next === '' || next === '+' || next === ';'
 }
 
-export function buildGrpcAnswer(input: LocalAnswerInput): LocalAnswer {
+export function buildGrpcAnswer(input: LocalAnswerInput): WholeAnswer {
   const { status, message } = GATEWAY_ERRORS[input.code]
-  const plain = buildLocalAnswer({ ...input, rawHeaders: [] })
-  const rawHeaders = [
+  const plain = buildLocalAnswer({ ...input, asksProblem: false })
+  const plainFields = listFields(plain)
+  const fields = [
     'Content-Type',
     GRPC_TYPE,
     'Grpc-Status',
@@ -49,10 +52,9 @@ export function buildGrpcAnswer(input: LocalAnswerInput): LocalAnswer {
     // Messages of the gateway are printable ASCII; a percent sign would have to be encoded.
     message.replaceAll('%', '%25'),
   ]
-  for (let i = 0; i < plain.rawHeaders.length; i += 2) {
-    const name = plain.rawHeaders[i] ?? ''
-    if (name !== 'Content-Type' && name !== 'Content-Length')
-      rawHeaders.push(name, plain.rawHeaders[i + 1] ?? '')
+  for (let i = 0; i < plainFields.length; i += 2) {
+    const name = plainFields[i] ?? ''
+    if (name !== 'Content-Type' && name !== 'Content-Length') fields.push(name, plainFields[i + 1] ?? '')
   }
-  return { status: 200, rawHeaders, body: '', mustClose: plain.mustClose }
+  return { status: 200, steady: NO_STEADY, fresh: fields, body: '', mustClose: plain.mustClose }
 }

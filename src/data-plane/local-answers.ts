@@ -1,4 +1,5 @@
 import { GATEWAY_ERRORS, type GatewayErrorCode } from '../domain/errors.ts'
+import type { SteadyFields, WholeAnswer } from '../ports/transport.ts'
 import { POLICY_NAME } from './rate-limit-fields.ts'
 import {
   equalsIgnoreCase,
@@ -14,8 +15,8 @@ export interface LocalAnswerInput {
   /** Of `[A-Za-z0-9._-]`. */
   readonly requestId: string
   readonly method: string
-  /** Of the request; empty where it could not be parsed. */
-  readonly rawHeaders: RawHeaders
+  /** What `asksProblem` says of the request. */
+  readonly asksProblem: boolean
   /** Value of `Allow`, for a 405. */
   readonly allow?: string | undefined
   /** Value of `Retry-After`. */
@@ -24,23 +25,18 @@ export interface LocalAnswerInput {
   readonly fields?: RawHeaders | undefined
 }
 
-/** An answer that the gateway gives itself. */
-export interface LocalAnswer {
-  readonly status: number
-  readonly rawHeaders: string[]
-  /** ASCII; `''` for HEAD, though `Content-Length` tells what GET would have got. */
-  readonly body: string
-  /** The connection cannot be used again: the front says `Connection: close` and closes it. */
-  readonly mustClose: boolean
-}
-
-/** A body but for the request id in the middle. */
-interface BodyParts {
+/** What all answers of one code have in common. */
+interface Template {
+  /** The body but for the request id in the middle. */
   readonly before: string
   readonly after: string
+  /** By the length of the request id. */
+  readonly steady: (SteadyFields | undefined)[]
+  readonly type: string
+  readonly challenge: string | undefined
 }
 
-type BodyTable = Readonly<Record<GatewayErrorCode, BodyParts>>
+type Templates = Readonly<Record<GatewayErrorCode, Template>>
 
 const PLAIN_TYPE = 'application/json'
 const PROBLEM_TYPE = 'application/problem+json'
@@ -81,48 +77,46 @@ const CLOSING_CODES: ReadonlySet<GatewayErrorCode> = new Set([
   'headers_too_large',
 ])
 
-const PLAIN_BODIES = compileBodies(toPlainBody)
-const PROBLEM_BODIES = compileBodies(toProblemBody)
+const PLAIN = compileTemplates(PLAIN_TYPE, toPlainBody)
+const PROBLEMS = compileTemplates(PROBLEM_TYPE, toProblemBody)
 
 /**
  * An answer of the gateway itself, as JSON or, where the client asks for it, as a problem of RFC
  * 9457. It holds the public text of the code and the request id, and nothing else.
  */
-export function buildLocalAnswer(input: LocalAnswerInput): LocalAnswer {
+export function buildLocalAnswer(input: LocalAnswerInput): WholeAnswer {
   const { code, requestId } = input
-  const isProblem = acceptsProblem(input.rawHeaders)
-  const parts = isProblem ? PROBLEM_BODIES[code] : PLAIN_BODIES[code]
-  const body = parts.before + requestId + parts.after
-  const rawHeaders = [
-    'Content-Type',
-    isProblem ? PROBLEM_TYPE : PLAIN_TYPE,
-    'Content-Length',
-    String(body.length),
-    'Cache-Control',
-    'no-store',
-    'X-Request-Id',
-    requestId,
-    'Via',
-    '1.1 dripgate',
-  ]
-  const challenge = CHALLENGES.get(code)
-  if (challenge !== undefined) rawHeaders.push('WWW-Authenticate', challenge)
-  if (input.allow !== undefined) rawHeaders.push('Allow', input.allow)
-  if (input.retryAfter !== undefined) rawHeaders.push('Retry-After', input.retryAfter)
-  for (const part of input.fields ?? []) rawHeaders.push(part)
+  const template = input.asksProblem ? PROBLEMS[code] : PLAIN[code]
+  const fresh = ['X-Request-Id', requestId]
+  if (input.allow !== undefined) fresh.push('Allow', input.allow)
+  if (input.retryAfter !== undefined) fresh.push('Retry-After', input.retryAfter)
   return {
     status: GATEWAY_ERRORS[code].status,
-    rawHeaders,
-    body: input.method === 'HEAD' ? '' : body,
+    steady: listSteadyFields(template, requestId.length),
+    fresh: input.fields === undefined ? fresh : fresh.concat(input.fields),
+    // For HEAD, `Content-Length` still tells what GET would have got.
+    body: input.method === 'HEAD' ? '' : template.before + requestId + template.after,
     mustClose: CLOSING_CODES.has(code),
   }
+}
+
+function listSteadyFields(template: Template, idLength: number): SteadyFields {
+  const known = template.steady[idLength]
+  if (known !== undefined) return known
+  const { before, after, type, challenge } = template
+  const list = ['Content-Type', type, 'Content-Length', String(before.length + idLength + after.length)]
+  list.push('Cache-Control', 'no-store', 'Via', '1.1 dripgate')
+  if (challenge !== undefined) list.push('WWW-Authenticate', challenge)
+  const steady = { list, encoded: undefined }
+  template.steady[idLength] = steady
+  return steady
 }
 
 /**
  * Whether `Accept` names the problem type itself (`*` does not ask for it), with a weight above 0
  * and not below that of plain JSON.
  */
-function acceptsProblem(rawHeaders: RawHeaders): boolean {
+export function asksProblem(rawHeaders: RawHeaders): boolean {
   const accept = joinFields(rawHeaders, 'accept')
   if (accept.length < PROBLEM_TYPE.length) return false
   const problem = findWeight(accept, PROBLEM_TYPE) ?? 0
@@ -179,11 +173,11 @@ function toProblemBody(code: GatewayErrorCode): object {
   }
 }
 
-function compileBodies(toBody: (code: GatewayErrorCode) => object): BodyTable {
-  const compile = (code: GatewayErrorCode): BodyParts => {
+function compileTemplates(type: string, toBody: (code: GatewayErrorCode) => object): Templates {
+  const compile = (code: GatewayErrorCode): Template => {
     const [before = '', after = ''] = JSON.stringify(toBody(code)).split(JSON.stringify(ID_MARK).slice(1, -1))
-    return { before, after }
+    return { before, after, steady: [], type, challenge: CHALLENGES.get(code) }
   }
   const entries = Object.keys(GATEWAY_ERRORS).map((code) => [code, compile(code as GatewayErrorCode)])
-  return Object.fromEntries(entries) as BodyTable
+  return Object.fromEntries(entries) as Templates
 }

@@ -259,7 +259,7 @@ function fail(exchange: Exchange, error: unknown): void {
 /** An answer, and a record, for what the front could not read as a request. */
 function refuseUnparsed(deps: PipelineDeps, code: ClientFault, peerAddress: string): WholeAnswer {
   const requestId = deps.createRequestId()
-  const answer = buildLocalAnswer({ code, requestId, method: '', rawHeaders: [] })
+  const answer = buildLocalAnswer({ code, requestId, method: '', asksProblem: false })
   deps.recorder.record({
     routeId: -1,
     routeName: 'none',

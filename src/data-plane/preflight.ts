@@ -1,5 +1,6 @@
 import { addPreflightFields } from './cors.ts'
 import type { Exchange } from './exchange.ts'
+import { NO_STEADY } from './message-fields.ts'
 import type { Match } from './path-tree.ts'
 import { findComma, findField, joinFields, type RawHeaders, trimBlanks } from './raw-headers.ts'
 import type { RequestHead } from './request-check.ts'
@@ -34,7 +35,7 @@ export function answerPreflight(exchange: Exchange): boolean {
   exchange.decision = 'open'
   exchange.isAnswerBegun = true
   exchange.status = 204
-  client.sendWhole({ status: 204, rawHeaders: fields, body: '', mustClose: false })
+  client.sendWhole({ status: 204, steady: NO_STEADY, fresh: fields, body: '', mustClose: false })
   return true
 }
 

@@ -34,12 +34,12 @@ export function refuse(exchange: Exchange, code: GatewayErrorCode, details: Refu
     code,
     requestId: exchange.requestId,
     method: exchange.method,
-    rawHeaders: exchange.client.rawHeaders,
+    asksProblem: exchange.facts.asksProblem,
     allow: details.allow,
     retryAfter: details.retryAfter,
     fields: listOwnFields(exchange),
   }
-  const isGrpc = exchange.client.httpVersion === '2.0' && asksGrpc(input.rawHeaders)
+  const isGrpc = exchange.client.httpVersion === '2.0' && asksGrpc(exchange.client.rawHeaders)
   const answer = isGrpc ? buildGrpcAnswer(input) : buildLocalAnswer(input)
   exchange.isAnswerBegun = true
   // To a gRPC client every answer is a 200; what is counted is what it means.

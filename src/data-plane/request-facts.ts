@@ -3,6 +3,7 @@ import type { AddressRanges } from './address-ranges.ts'
 import { type ClientAddress, resolveClientAddress } from './client-address.ts'
 import { type Credential, extractCredential } from './credentials.ts'
 import { buildSteadyFields, findRequestId, findTraceparent, type UpstreamHeadersInput } from './headers.ts'
+import { asksProblem } from './local-answers.ts'
 import type { RawHeaders } from './raw-headers.ts'
 import { type FramingFields, readFramingFields } from './request-check.ts'
 import type { Route } from './route.ts'
@@ -39,6 +40,8 @@ export class RequestFacts {
   readonly requestId: string | undefined
   /** The client's `traceparent`; `''` without a sound one. */
   readonly traceparent: string
+  /** What the gateway has to say itself is to be a problem of RFC 9457. */
+  readonly asksProblem: boolean
   readonly #rawHeaders: RawHeaders
   #trusted: AddressRanges | undefined = undefined
   #peerAddress = ''
@@ -53,6 +56,7 @@ export class RequestFacts {
     this.framing = readFramingFields(rawHeaders, isScreened)
     this.requestId = findRequestId(rawHeaders)
     this.traceparent = findTraceparent(rawHeaders)
+    this.asksProblem = asksProblem(rawHeaders)
   }
 
   /** Of the client, for a peer. */

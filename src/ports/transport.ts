@@ -96,7 +96,9 @@ export interface ClientStream {
 
 export interface WholeAnswer {
   readonly status: number
-  readonly rawHeaders: readonly string[]
+  readonly steady: SteadyFields
+  /** What follows them: of this answer alone. */
+  readonly fresh: RawFields
   /** ASCII. Already empty where the request was HEAD. */
   readonly body: string
   /** Whether the connection must end with this answer. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { buildLocalAnswer } from '../../src/data-plane/local-answers.ts'
+import { asksProblem, buildLocalAnswer } from '../../src/data-plane/local-answers.ts'
+import { listFields } from '../../src/data-plane/message-fields.ts'
 import { GATEWAY_ERRORS, type GatewayErrorCode } from '../../src/domain/errors.ts'
 import { valuesOf } from '../support/routes.ts'
 
@@ -7,7 +8,8 @@ const CODES = Object.keys(GATEWAY_ERRORS) as GatewayErrorCode[]
 const PROBLEM = ['Accept', 'application/problem+json']
 
 function answer(code: GatewayErrorCode, rawHeaders: readonly string[] = [], method = 'GET') {
-  return buildLocalAnswer({ code, requestId: 'req-1', method, rawHeaders })
+  const built = buildLocalAnswer({ code, requestId: 'req-1', method, asksProblem: asksProblem(rawHeaders) })
+  return { ...built, rawHeaders: listFields(built) }
 }
 
 describe('a local answer', () => {
@@ -92,16 +94,16 @@ describe('a local answer', () => {
   })
 
   it('carries what its case calls for', () => {
-    const { rawHeaders } = buildLocalAnswer({
+    const { fresh } = buildLocalAnswer({
       code: 'rate_limited',
       requestId: 'r',
       method: 'GET',
-      rawHeaders: [],
+      asksProblem: false,
       allow: 'GET, HEAD',
       retryAfter: '3',
       fields: ['RateLimit', '"burst";r=0'],
     })
-    expect(rawHeaders.slice(-6)).toEqual([
+    expect(fresh.slice(-6)).toEqual([
       'Allow',
       'GET, HEAD',
       'Retry-After',

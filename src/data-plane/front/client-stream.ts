@@ -8,6 +8,7 @@ import type {
   UpgradedSocket,
   WholeAnswer,
 } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import { addTrailers, announcesBody, announcesMore, dropLoneTrailer, toHttpVersion } from './answer-fields.ts'
 import { type Connection, type FrontState, type FrontStream, TICK_MS } from './connection.ts'
 import { hold, listen, listenToBody } from './stream-listeners.ts'
@@ -138,7 +139,7 @@ export class NodeClientStream implements FrontStream {
 
   sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void {
     if (this.#isOver || this.#isEnded) return
-    this.#writeHead(status, [...steady.list, ...fresh])
+    this.#writeHead(status, listFields({ steady, fresh }))
     this.#stallMs = stallMs
     this.#isHeadHeld = true
     hold(this.#state, this)
@@ -170,7 +171,7 @@ export class NodeClientStream implements FrontStream {
     if (answer.mustClose) this.#closes = true
     // What is left of a body this large would not be read to its end anyway.
     if (!this.isRequestDone && announcesMore(this.rawHeaders, LINGER_BYTES_MAX)) this.#closes = true
-    this.#writeHead(answer.status, [...answer.rawHeaders])
+    this.#writeHead(answer.status, listFields(answer))
     this.#end(answer.body === '' ? undefined : Buffer.from(answer.body, 'latin1'))
   }
 

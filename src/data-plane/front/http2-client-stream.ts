@@ -8,6 +8,7 @@ import type {
   SteadyFields,
   WholeAnswer,
 } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
 import { toResponseFields, toTrailerFields } from './http2-fields.ts'
 import type { Http2Request } from './http2-request.ts'
@@ -139,7 +140,7 @@ export class Http2ClientStream implements ClientStream, Timed {
 
   sendHead(status: number, steady: SteadyFields, fresh: RawFields, stallMs: number): void {
     if (this.#isHeadBegun) return
-    this.#heldFields = toResponseFields(status, [...steady.list, ...fresh])
+    this.#heldFields = toResponseFields(status, listFields({ steady, fresh }))
     this.#hasBody = this.method !== 'HEAD' && status !== 204 && status !== 304
     this.#isHeadBegun = true
     this.#stallMs = stallMs
@@ -175,7 +176,7 @@ export class Http2ClientStream implements ClientStream, Timed {
   sendWhole(answer: WholeAnswer): void {
     if (this.#isEnded || this.#stream.closed) return
     this.#isHeadBegun = true
-    const fields = toResponseFields(answer.status, answer.rawHeaders)
+    const fields = toResponseFields(answer.status, listFields(answer))
     this.#respond(fields, { endStream: answer.body === '' })
     this.#end(answer.body === '' ? undefined : Buffer.from(answer.body, 'latin1'))
   }

@@ -6,6 +6,7 @@ import {
 } from 'node:http2'
 import type { TLSSocket } from 'node:tls'
 import type { RawFields } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import { type Timed, TimerWheel, UNARMED } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
 import { Http2ClientStream, type Http2StreamOwner, type Http2StreamState } from './http2-client-stream.ts'
@@ -166,7 +167,7 @@ class Http2Connection implements Timed, Http2StreamOwner {
     const answer = this.#state.handler.refuse('headers_too_large', this.peerAddress)
     stream.on('close', () => this.onStreamClosed(false))
     stream.on('finish', () => stream.close(NGHTTP2_NO_ERROR))
-    stream.respond(toResponseFields(answer.status, answer.rawHeaders))
+    stream.respond(toResponseFields(answer.status, listFields(answer)))
     stream.end(answer.body)
     stream.resume()
   }

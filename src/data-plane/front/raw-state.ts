@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { ClientFault, FrontHandler, WholeAnswer } from '../../ports/transport.ts'
-import { assertLines, encodeFields } from '../http1/encode.ts'
+import { encodeFields, encodeSteady } from '../http1/encode.ts'
 import { TARGET_TOO_LONG, TOO_LARGE, TOO_MANY_FIELDS } from '../http1/field-section.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
 import type { WriteRoom } from '../http1/write-room.ts'
@@ -82,9 +82,9 @@ export function toDateLine(state: RawFrontState): string {
 }
 
 export function encodeWhole(state: RawFrontState, answer: WholeAnswer, closes: boolean): string {
-  const { status, rawHeaders, body } = answer
-  const head = `${toStatusLine(status)}${encodeFields(rawHeaders)}${toDateLine(state)}${closes ? CLOSE : ''}\r\n`
-  return assertLines(head, rawHeaders.length / 2 + (closes ? 4 : 3)) + body
+  const { status, steady, fresh, body } = answer
+  const fields = encodeSteady(steady).text + encodeFields(fresh)
+  return `${toStatusLine(status)}${fields}${toDateLine(state)}${closes ? CLOSE : ''}\r\n${body}`
 }
 
 /** What a client is told when the parser gave up for this reason. */

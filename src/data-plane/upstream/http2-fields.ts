@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeaders } from 'node:http2'
 import type { RawFields, UpstreamRequest } from '../../ports/transport.ts'
-import { listFields } from './request-fields.ts'
+import { listFields } from '../message-fields.ts'
 
 /** What `Host` says has become `:authority`; the rest frames or concerns one connection of HTTP/1.1. */
 const LEFT_OUT: ReadonlySet<string> = new Set(['host', 'connection', 'upgrade', 'transfer-encoding'])

@@ -7,6 +7,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
 import type { RawFields, UpstreamHandler, UpstreamRequest, UpstreamStream } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import {
   ANSWER_HEAD_BYTES_MAX,
   createTimeoutFault,
@@ -17,7 +18,6 @@ import {
 } from './failures.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
-import { listFields } from './request-fields.ts'
 
 /*
  * The way for chunked requests: Node's own client, which sends the head at once and trailers at

@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { Readable } from 'node:stream'
 import { buildConnector, Client, type Dispatcher } from 'undici'
 import type { RawFields, UpstreamHandler, UpstreamRequest, UpstreamStream } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import {
   ANSWER_HEAD_BYTES_MAX,
   createTimeoutFault,
@@ -13,7 +14,6 @@ import {
 } from './failures.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
 import type { PermitHolder, Permits } from './permits.ts'
-import { listFields } from './request-fields.ts'
 
 /*
  * The usual way to a target: undici's low-level dispatch. Each slot is one undici client, that is

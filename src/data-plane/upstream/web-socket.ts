@@ -9,6 +9,7 @@ import type {
   UpstreamHandler,
   UpstreamRequest,
 } from '../../ports/transport.ts'
+import { listFields } from '../message-fields.ts'
 import { equalsIgnoreCase, findField } from '../raw-headers.ts'
 import {
   announcesBody,
@@ -20,7 +21,6 @@ import {
 } from './failures.ts'
 import { onConnected } from './node-http.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
-import { listFields } from './request-fields.ts'
 import { FrameTracker, GOING_AWAY } from './web-socket-frames.ts'
 
 /*
