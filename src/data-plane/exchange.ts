@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks'
 import type { CheckKey } from '../app/check-key.ts'
 import type { GatewayErrorCode } from '../domain/errors.ts'
 import type {

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks'
 import { withParentId } from '../domain/traceparent.ts'
 import type { UpstreamFailure, UpstreamRequest } from '../ports/transport.ts'
 import type { Exchange } from './exchange.ts'

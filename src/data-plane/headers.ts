@@ -164,9 +164,16 @@ export function listFreshAnswerFields(answer: {
   readonly degraded: 'allow' | 'local' | undefined
 }): string[] {
   const { requestId, limitFields, degraded } = answer
-  const fields = ['X-Request-Id', requestId].concat(limitFields)
+  const fields = withRequestId(requestId, limitFields)
   if (degraded !== undefined) fields.push('X-Dripgate-Degraded', degraded)
   return fields
+}
+
+function withRequestId(requestId: string, limitFields: RawHeaders): string[] {
+  const [name = '', value = '', secondName = '', secondValue = ''] = limitFields
+  // The usual number, in a list that need not grow.
+  if (limitFields.length === 4) return ['X-Request-Id', requestId, name, value, secondName, secondValue]
+  return ['X-Request-Id', requestId, ...limitFields]
 }
 
 /** Trailers of a request or an answer, without those that must not come behind a body. */

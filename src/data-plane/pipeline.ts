@@ -70,7 +70,7 @@ function run(exchange: Exchange): void {
     exchange.decision = 'open'
     answer(exchange)
   } else {
-    decide(exchange, exchange.deps.hashToken(token))
+    decide(exchange, exchange.facts.hashToken(token, exchange.deps.hashToken))
   }
 }
 

@@ -48,6 +48,8 @@ export class RequestFacts {
   #address: ClientAddress | undefined = undefined
   #route: Route | undefined = undefined
   #credential: Credential | undefined = undefined
+  #token = ''
+  #tokenHash = ''
   readonly #kept: Kept[] = []
   #turn = 0
 
@@ -77,6 +79,15 @@ export class RequestFacts {
       this.#credential = extractCredential(route, this.#rawHeaders, '')
     }
     return this.#credential
+  }
+
+  /** The hash of a token that was found in the fields; `hash` says what it is. */
+  hashToken(token: string, hash: (token: string) => string): string {
+    if (this.#token !== token || token === '') {
+      this.#token = token
+      this.#tokenHash = hash(token)
+    }
+    return this.#tokenHash
   }
 
   /** The fields to send upstream, but for those that no other request has. */

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+// The global of this name is a getter, which is read anew each time.
+import { performance } from 'node:perf_hooks'
 import type { Clock, Random } from '../ports/runtime.ts'
 
 /** The same on every thread of a process: what `Date.now()` said when `hrtime` said this. */

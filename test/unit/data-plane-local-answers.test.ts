@@ -103,14 +103,7 @@ describe('a local answer', () => {
       retryAfter: '3',
       fields: ['RateLimit', '"burst";r=0'],
     })
-    expect(fresh.slice(-6)).toEqual([
-      'Allow',
-      'GET, HEAD',
-      'Retry-After',
-      '3',
-      'RateLimit',
-      '"burst";r=0',
-    ])
+    expect(fresh.slice(-6)).toEqual(['Allow', 'GET, HEAD', 'Retry-After', '3', 'RateLimit', '"burst";r=0'])
   })
 
   it('ends the connection where what follows on it is in doubt', () => {

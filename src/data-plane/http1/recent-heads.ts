@@ -1,6 +1,6 @@
 import type { Recollection } from '../../ports/transport.ts'
+import { LF } from './characters.ts'
 import type { Framing } from './framing.ts'
-import { readLatin1 } from './latin1.ts'
 
 /** A head, or its field section, that was found to be sound; `recollection` is for what follows from it. */
 export interface RecentHead {
@@ -11,10 +11,9 @@ export interface RecentHead {
   readonly recollection: Recollection
 }
 
-/** Longer heads are read anew each time; they are rare, and their text would have to be hashed. */
+/** Longer heads are read anew each time; they are rare, and would have to be hashed. */
 const LENGTH_MAX = 2048
-const END = '\r\n\r\n'
-/** What one generation holds: its texts, and for each of them what is kept beside it. */
+/** What one generation holds: its bytes, and for each of them what is kept beside it. */
 const GENERATION_LENGTH_MAX = 1024 * 1024
 const LENGTH_BESIDE = 512
 /** Of so many heads one in eight must be a known one, or else nothing is looked up for a while. */
@@ -23,14 +22,15 @@ const KNOWN_MIN = JUDGED / 8
 const PAUSE = 4096
 
 /**
- * The heads of late, by their text: most clients and many upstreams say the same in each message,
- * but for the first line. Only what a strict parser has accepted is kept, and none of it ends in
- * another, so bytes that are found here need no second reading. Bounded, in two generations; where
- * heads do not come again, it stops looking for them.
+ * The heads of late: most clients and many upstreams say the same in each message, but for the first
+ * line. Only what a strict parser has accepted is kept, and none of it ends in another, so bytes that
+ * are found here need no second reading. They are looked up by a weak hash, and then compared; of two
+ * with one hash the later one stays. Bounded, in two generations; where heads do not come again, it
+ * stops looking for them.
  */
 export class RecentHeads<T extends RecentHead> {
-  #young = new Map<string, T>()
-  #old = new Map<string, T>()
+  #young = new Map<number, T>()
+  #old = new Map<number, T>()
   #youngLength = 0
   #lookups = 0
   #known = 0
@@ -43,12 +43,10 @@ export class RecentHeads<T extends RecentHead> {
   find(bytes: Buffer, start: number, end: number, last: T | undefined): T | undefined {
     if (last !== undefined && startsWith(bytes, start, end, last.bytes)) return last
     if (this.#isPaused()) return undefined
-    const text = readLatin1(bytes, start, Math.min(end, start + LENGTH_MAX))
-    const at = text.indexOf(END)
-    if (at < 0) return undefined
-    const key = text.slice(0, at + END.length)
-    const found = this.#young.get(key) ?? this.#revive(key)
-    if (found !== undefined) this.#known++
+    const hash = hashHead(bytes, start, Math.min(end, start + LENGTH_MAX))
+    const found = this.#young.get(hash) ?? this.#revive(hash)
+    if (found === undefined || !startsWith(bytes, start, end, found.bytes)) return undefined
+    this.#known++
     return found
   }
 
@@ -58,23 +56,24 @@ export class RecentHeads<T extends RecentHead> {
   }
 
   keep(head: T): T {
-    this.#add(head.bytes.toString('latin1'), head)
+    this.#add(hashHead(head.bytes, 0, head.bytes.length), head)
     return head
   }
 
-  #revive(key: string): T | undefined {
-    const found = this.#old.get(key)
-    return found && this.keep(found)
+  #revive(hash: number): T | undefined {
+    const found = this.#old.get(hash)
+    if (found !== undefined) this.#add(hash, found)
+    return found
   }
 
-  #add(key: string, head: T): void {
+  #add(hash: number, head: T): void {
     if (this.#youngLength > GENERATION_LENGTH_MAX) {
       this.#old = this.#young
       this.#young = new Map()
       this.#youngLength = 0
     }
-    this.#young.set(key, head)
-    this.#youngLength += key.length + LENGTH_BESIDE
+    this.#young.set(hash, head)
+    this.#youngLength += head.bytes.length + LENGTH_BESIDE
   }
 
   #isPaused(): boolean {
@@ -95,6 +94,20 @@ export function copyBytes(bytes: Buffer, start: number, end: number): Buffer {
   const copy = Buffer.allocUnsafeSlow(end - start)
   bytes.copy(copy, 0, start, end)
   return copy
+}
+
+/** Of all up to the first empty line. */
+function hashHead(bytes: Buffer, start: number, end: number): number {
+  let hash = 0
+  let lineStart = start
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at] ?? 0
+    hash = (Math.imul(hash, 31) + byte) | 0
+    if (byte !== LF) continue
+    if (at - lineStart === 1) break
+    lineStart = at + 1
+  }
+  return hash
 }
 
 function startsWith(bytes: Buffer, start: number, end: number, known: Buffer): boolean {
