@@ -9,7 +9,8 @@ const END = '\r\n'
 /*
  * Heads as text, one character for each byte. Fields come from strict parsers, the checked
  * configuration and our own hands; that none of them ends its line before its time is made sure of
- * once more, by counting lines.
+ * once more, by counting lines. Not so for fresh fields: these are our own, or were checked letter by
+ * letter (request ids, trace contexts, origins).
  */
 
 export function encodeFields(fields: readonly string[]): string {
@@ -24,6 +25,12 @@ export function assertLines(head: string, lines: number): string {
   for (let at = head.indexOf(LF); at >= 0; at = head.indexOf(LF, at + 1)) found++
   if (found !== lines) throw new TypeError('a head is unfit for the wire')
   return head
+}
+
+/** Text of one line, as it is; throws where it would end the line. */
+export function assertNoLineEnd(text: string): string {
+  if (text.includes(LF)) throw new TypeError('a line is unfit for the wire')
+  return text
 }
 
 /** The fields as lines, which stay with them. Throws where they announce two lengths or a bad one. */

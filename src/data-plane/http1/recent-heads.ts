@@ -13,9 +13,10 @@ export interface RecentHead {
 
 /** Longer heads are read anew each time; they are rare, and would have to be hashed. */
 const LENGTH_MAX = 2048
-/** What one generation holds: its bytes, and for each of them what is kept beside it. */
-const GENERATION_LENGTH_MAX = 1024 * 1024
-const LENGTH_BESIDE = 512
+/** What one generation may weigh, about in bytes: heads, and what is kept with each. */
+const GENERATION_WEIGHT_MAX = 4 * 1024 * 1024
+const WEIGHT_OF_HEAD = 2048
+const WEIGHT_OF_BYTE = 8
 /** Of so many heads one in eight must be a known one, or else nothing is looked up for a while. */
 const JUDGED = 256
 const KNOWN_MIN = JUDGED / 8
@@ -31,7 +32,7 @@ const PAUSE = 4096
 export class RecentHeads<T extends RecentHead> {
   #young = new Map<number, T>()
   #old = new Map<number, T>()
-  #youngLength = 0
+  #youngWeight = 0
   #lookups = 0
   #known = 0
   #pause = 0
@@ -67,13 +68,13 @@ export class RecentHeads<T extends RecentHead> {
   }
 
   #add(hash: number, head: T): void {
-    if (this.#youngLength > GENERATION_LENGTH_MAX) {
+    if (this.#youngWeight > GENERATION_WEIGHT_MAX) {
       this.#old = this.#young
       this.#young = new Map()
-      this.#youngLength = 0
+      this.#youngWeight = 0
     }
     this.#young.set(hash, head)
-    this.#youngLength += head.bytes.length + LENGTH_BESIDE
+    this.#youngWeight += WEIGHT_OF_HEAD + WEIGHT_OF_BYTE * head.bytes.length
   }
 
   #isPaused(): boolean {

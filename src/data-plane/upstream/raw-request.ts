@@ -1,5 +1,5 @@
 import type { RawFields, UpstreamRequest } from '../../ports/transport.ts'
-import { assertLines, encodeFields, encodeSteady } from '../http1/encode.ts'
+import { assertLines, assertNoLineEnd, encodeFields, encodeSteady } from '../http1/encode.ts'
 import type { RawSocket } from './raw-socket.ts'
 
 /** Up to this size, what is to be sent is gathered as text, which is the cheapest to write. */
@@ -10,7 +10,7 @@ export function encodeRequestHead(request: UpstreamRequest): string {
   const { method, target, steady, fresh, isChunked } = request
   const { text, trailer } = encodeSteady(steady)
   const coding = isChunked ? 'Transfer-Encoding: chunked\r\n' : ''
-  return `${method} ${target} HTTP/1.1\r\n${text}${trailer}${encodeFields(fresh)}${coding}\r\n`
+  return `${method} ${assertNoLineEnd(target)} HTTP/1.1\r\n${text}${trailer}${encodeFields(fresh)}${coding}\r\n`
 }
 
 /** Writes one request that has a body, its head first. */
