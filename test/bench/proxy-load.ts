@@ -11,6 +11,8 @@ export interface Row {
   readonly path: string
   readonly token: 'one' | 'many' | 'limited' | 'unknown'
   readonly uploads: boolean
+  /** No two requests, and no two answers, have the same fields. */
+  readonly isFresh?: boolean
   /** What the answers must be. */
   readonly is2xx: boolean
 }
@@ -29,7 +31,7 @@ const PEERS = fileURLToPath(new URL('./peers/', import.meta.url))
 const run = promisify(execFile)
 
 /** A server that has been up for less than this is no measure of one that runs for weeks. */
-const WARM_UP_SECONDS = 4
+export const WARM_UP_SECONDS = 10
 
 export async function warmUp(stage: Stage, row: Row, candidate: Candidate): Promise<void> {
   await drive(stage, row, candidate, WARM_UP_SECONDS)
@@ -52,8 +54,8 @@ export async function measure(
   return {
     requestsPerSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(report)?.[1] ?? Number.NaN),
     cpuUs: cpuUs / requests,
-    p50Ms: toMs(/50%\s+(\S+)/.exec(report)?.[1]),
-    p99Ms: toMs(/99%\s+(\S+)/.exec(report)?.[1]),
+    p50Ms: toMs(/^\s+50%\s+(\S+)/m.exec(report)?.[1]),
+    p99Ms: toMs(/^\s+99%\s+(\S+)/m.exec(report)?.[1]),
     peakMib: readMemoryKib(candidate.pid, 'VmHWM') / 1024,
     wrong: (row.is2xx ? non2xx : requests - non2xx) + errors.reduce((sum, count) => sum + Number(count), 0),
   }
@@ -66,6 +68,7 @@ async function drive(stage: Stage, row: Row, candidate: Candidate, seconds: numb
   args.push('-H', 'User-Agent: bench/1.0', '-H', 'Accept: */*')
   if (row.uploads) args.push('-s', `${PEERS}upload.lua`)
   if (row.token === 'many') args.push('-s', `${PEERS}tokens.lua`)
+  if (row.isFresh === true) args.push('-s', `${PEERS}fresh.lua`)
   args.push(`http://127.0.0.1:${candidate.port}${row.path}`)
   if (row.token === 'many') args.push('--', `${stage.dir}/tokens.txt`)
   const { stdout } = await run('taskset', args, { timeout: (seconds + 30) * 1000 })

@@ -3,11 +3,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { findProgram } from './processes.ts'
-import type { Sample } from './proxy-load.ts'
+import { type Sample, WARM_UP_SECONDS } from './proxy-load.ts'
 
 export interface RowResult {
   readonly title: string
-  readonly candidates: readonly ({ readonly name: string } & Sample)[]
+  /** `ratio` is that of the CPU to nginx's, the median of all rounds. */
+  readonly candidates: readonly ({ readonly name: string; readonly ratio: number } & Sample)[]
 }
 
 export interface IdleResult {
@@ -45,7 +46,9 @@ export function toReport(
     '# Benchmarks',
     'Written by `npm run bench -- proxy`. Figures hold for one machine and one run: compare them within a table.',
     run.machine,
-    METHOD.replace('ROUNDS', String(run.rounds)).replace('SECONDS', String(run.seconds)),
+    METHOD.replace('ROUNDS', String(run.rounds))
+      .replace('SECONDS', String(run.seconds))
+      .replace('WARM_UP', String(WARM_UP_SECONDS)),
     ...rows.map(toTable),
     idle.length === 0 ? '' : toIdleTable(idle),
     NOT_MEASURED,
@@ -58,7 +61,8 @@ export function writeReport(report: string): void {
 }
 
 const METHOD = `Each proxy is a real process with one worker, pinned to core 0; the upstream (nginx) and the load (wrk, one thread) share core 1. Loopback, no TLS.
-The candidates take turns within each row: ROUNDS rounds of SECONDS s each, after 4 s of warm-up, and 1 s before each; the table shows medians (memory: the most). CPU is user and system time
+The candidates take turns within each row: ROUNDS rounds of SECONDS s each, after WARM_UP s of warm-up, and 1 s before each; the table shows medians (memory: the
+most), also of the ratios of each round. CPU is user and system time
 of the process and its children by the system's own accounting, divided by the requests of the round. \`-same\` does the gateway's work (key table, limit, request id, Via,
 Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards; the configurations are in test/bench/peers. nginx cannot tell what is left in a
 bucket, so its RateLimit fields are constants. Where core 1 was the bottleneck, requests/s is a lower bound; CPU per request is not affected.`
@@ -69,9 +73,7 @@ TLS, HTTP/2, WebSockets, a real network, scaling over more cores (with two threa
 @fastify/http-proxy: not among the project's packages. HAProxy's access log: it needs a syslog server.`
 
 function toTable({ title, candidates }: RowResult): string {
-  const nginx = candidates.find(({ name }) => name === 'nginx-same')
   const lines = candidates.map((each) => {
-    const ratio = nginx === undefined ? Number.NaN : each.cpuUs / nginx.cpuUs
     const cells = [
       each.name,
       each.requestsPerSecond.toFixed(0),
@@ -79,7 +81,7 @@ function toTable({ title, candidates }: RowResult): string {
       each.p50Ms.toFixed(2),
       each.p99Ms.toFixed(2),
       each.peakMib.toFixed(0),
-      ratio.toFixed(2),
+      each.ratio.toFixed(2),
       String(each.wrong),
     ]
     return `| ${cells.join(' | ')} |`

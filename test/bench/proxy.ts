@@ -29,6 +29,16 @@ const PLANS: readonly Plan[] = [
   { id: 'small', row: { ...SMALL, title: '1 KiB, 64 connections' }, candidates: ALL },
   { id: 'wide', row: { ...SMALL, title: '1 KiB, 256 connections', connections: 256 }, candidates: SAME },
   { id: 'tokens', row: { ...SMALL, title: '1 KiB, 1,000 tokens', token: 'many' }, candidates: SAME },
+  {
+    id: 'fresh',
+    row: {
+      ...SMALL,
+      title: '1 KiB, 64 connections, fields that never come again',
+      path: '/fresh',
+      isFresh: true,
+    },
+    candidates: SAME,
+  },
   { id: 'limited', row: { ...SMALL, title: '429', token: 'limited', is2xx: false }, candidates: SAME },
   { id: 'unknown', row: { ...SMALL, title: '401', token: 'unknown', is2xx: false }, candidates: SAME },
   {
@@ -114,7 +124,14 @@ async function runPlan(stage: Stage, plan: Plan, rounds: number, seconds: number
     }
   }
   for (const candidate of candidates) await candidate.stop()
-  return { title: row.title, candidates: [...samples].map(([name, all]) => ({ name, ...toMedians(all) })) }
+  const nginx = samples.get('nginx-same') ?? []
+  const results = [...samples].map(([name, all]) => ({
+    name,
+    // Of each round by itself: what else the machine does changes from one to the next.
+    ratio: median(all.map(({ cpuUs }, round) => cpuUs / (nginx[round]?.cpuUs ?? Number.NaN))),
+    ...toMedians(all),
+  }))
+  return { title: row.title, candidates: results }
 }
 
 function toMedians(all: readonly Sample[]): Sample {
