@@ -13,9 +13,9 @@ const NOTHING = Buffer.alloc(0)
 const LF = 0x0a
 
 /**
- * One connection of a client. What was read is lent by the socket, and what is left of it kept until somebody wants them: the parser while no
- * exchange runs, the exchange while it takes a body, nobody in between. So requests are taken one
- * at a time and in order, and no byte is ever looked at in two ways.
+ * One connection of a client. What was read is lent, and what is left of it is copied and kept until
+ * somebody wants it: the parser while no exchange runs, the exchange while it takes a body, nobody in
+ * between. So requests are taken one at a time and in order, and no byte is ever looked at in two ways.
  */
 export class RawConnection implements Timed, RawStreamOwner {
   deadline: number = UNARMED
