@@ -31,7 +31,7 @@ const PEERS = fileURLToPath(new URL('./peers/', import.meta.url))
 const run = promisify(execFile)
 
 /** A server that has been up for less than this is no measure of one that runs for weeks. */
-export const WARM_UP_SECONDS = 10
+export const WARM_UP_SECONDS = 5
 
 export async function warmUp(stage: Stage, row: Row, candidate: Candidate): Promise<void> {
   await drive(stage, row, candidate, WARM_UP_SECONDS)
