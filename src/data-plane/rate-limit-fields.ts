@@ -1,4 +1,5 @@
 import { type Limit, refills } from '../domain/bucket.ts'
+import { toDecimal } from '../domain/decimal.ts'
 import type { Allowed, Limited } from '../domain/decision.ts'
 import type { RawHeaders } from './raw-headers.ts'
 import type { Route } from './route.ts'
@@ -21,24 +22,24 @@ const policies = new WeakMap<Limit, string>()
 export function buildRateLimitFields(route: Route, decision: Allowed | Limited): RawHeaders {
   const { limit } = decision
   if (limit === undefined || !(route.emitsIetf || route.emitsLegacy)) return NONE
-  const remaining = String(Math.max(0, decision.remaining))
+  const remaining = toDecimal(Math.max(0, decision.remaining))
   const seconds = toRefillSeconds(limit, decision.lastRefilledMs, decision.nowMs)
   const fields = route.emitsIetf ? toIetfFields(limit, remaining, seconds) : []
   if (route.emitsLegacy) {
-    fields.push('X-RateLimit-Limit', String(limit.capacity), 'X-RateLimit-Remaining', remaining)
-    if (seconds !== undefined) fields.push('X-RateLimit-Reset', String(seconds))
+    fields.push('X-RateLimit-Limit', toDecimal(limit.capacity), 'X-RateLimit-Remaining', remaining)
+    if (seconds !== undefined) fields.push('X-RateLimit-Reset', toDecimal(seconds))
   }
   return fields
 }
 
 function toIetfFields(limit: Limit, remaining: string, seconds: number | undefined): string[] {
-  const reset = seconds === undefined ? '' : `;t=${seconds}`
+  const reset = seconds === undefined ? '' : `;t=${toDecimal(seconds)}`
   return ['RateLimit-Policy', toPolicy(limit), 'RateLimit', `"${POLICY_NAME}";r=${remaining}${reset}`]
 }
 
 /** Value of `Retry-After`: whole seconds, at least 1; `undefined` where waiting does not help. */
 export function toRetryAfter(retryAfterMs: number | undefined): string | undefined {
-  return retryAfterMs === undefined ? undefined : String(toSeconds(retryAfterMs))
+  return retryAfterMs === undefined ? undefined : toDecimal(toSeconds(retryAfterMs))
 }
 
 function toPolicy(limit: Limit): string {

@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { toDecimal, toThreeDigits } from '../domain/decimal.ts'
 import { toTraceId } from '../domain/traceparent.ts'
 import type { FinishedExchange } from '../ports/runtime.ts'
 import { openWithoutBlocking, PIPE_CHUNK_BYTES } from './standard-output.ts'
@@ -160,7 +161,7 @@ function formatLine(exchange: FinishedExchange, time: string): string {
     `,"upstream":${quote(exchange.upstreamName, FIELD_BYTES_MAX)}` +
     `,"upstream_ms":${exchange.upstreamMs < 0 ? 'null' : formatMs(exchange.upstreamMs)}` +
     (exchange.cacheOutcome === undefined ? '' : `,"cache":"${exchange.cacheOutcome}"`) +
-    `,"bytes_in":${exchange.bytesIn},"bytes_out":${exchange.bytesOut}` +
+    `,"bytes_in":${toDecimal(exchange.bytesIn)},"bytes_out":${toDecimal(exchange.bytesOut)}` +
     `,"aborted":${exchange.aborted}}\n`
   )
 }
@@ -172,10 +173,10 @@ function createTimeFormat(): (ms: number) => string {
   return (ms) => {
     if (!Number.isFinite(ms)) return ''
     const sinceMs = Math.floor(ms) - secondMs
-    if (sinceMs >= 0 && sinceMs < 1000) return `${prefix}${toThousandths(sinceMs)}Z`
+    if (sinceMs >= 0 && sinceMs < 1000) return `${prefix}${toThreeDigits(sinceMs)}Z`
     secondMs = Math.floor(ms / 1000) * 1000
     prefix = new Date(secondMs).toISOString().slice(0, -4)
-    return `${prefix}${toThousandths(Math.floor(ms) - secondMs)}Z`
+    return `${prefix}${toThreeDigits(Math.floor(ms) - secondMs)}Z`
   }
 }
 
@@ -183,13 +184,7 @@ function createTimeFormat(): (ms: number) => string {
 function formatMs(ms: number): string {
   if (!Number.isFinite(ms)) return 'null'
   const us = Math.round(ms * 1000)
-  return us < 0 ? '0.000' : `${Math.floor(us / 1000)}.${toThousandths(us % 1000)}`
-}
-
-const THOUSANDTHS: readonly string[] = Array.from({ length: 1000 }, (_, n) => String(n).padStart(3, '0'))
-
-function toThousandths(n: number): string {
-  return THOUSANDTHS[n] ?? '000'
+  return us < 0 ? '0.000' : `${toDecimal(Math.floor(us / 1000))}.${toThreeDigits(us % 1000)}`
 }
 
 /** A JSON string of at most `bytesMax` and two bytes; what is cut off leaves `...`. */
