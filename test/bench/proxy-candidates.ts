@@ -27,6 +27,8 @@ export interface StartOptions {
 
 const PEERS = fileURLToPath(new URL('./peers/', import.meta.url))
 const LAUNCHER = fileURLToPath(new URL('../../bin/dripgate.mjs', import.meta.url))
+/** Candidates that are a program of a few lines around a library for Node. */
+export const LIBRARIES: readonly string[] = ['http-proxy-3', 'fastify-http-proxy']
 const ROOT_TOKEN = 'root_token_of_the_benchmark'
 const PROXY_CORE = '0'
 const LOAD_CORE = '1'
@@ -119,13 +121,9 @@ function toCommand(name: string, dir: string, values: Values, options: StartOpti
   }
   if (name.startsWith('haproxy'))
     return [requireProgram('haproxy'), '-f', writeConfig(`${name}.cfg`, dir, values)]
-  if (name === 'http-proxy-3') {
-    return [
-      process.execPath,
-      path.join(PEERS, 'http-proxy-3.ts'),
-      values['PORT'] ?? '',
-      values['UPSTREAM_PORT'] ?? '',
-    ]
+  if (LIBRARIES.includes(name)) {
+    const program = path.join(PEERS, `${name}.ts`)
+    return [process.execPath, program, values['PORT'] ?? '', values['UPSTREAM_PORT'] ?? '']
   }
   if (values['STORE'] === undefined)
     cpSync(path.join(dir, 'store'), path.join(dir, `store-${values['PORT']}`), { recursive: true })

@@ -7,8 +7,14 @@ import { type Sample, WARM_UP_SECONDS } from './proxy-load.ts'
 
 export interface RowResult {
   readonly title: string
-  /** `ratio` is that of the CPU to nginx's, the median of all rounds. */
-  readonly candidates: readonly ({ readonly name: string; readonly ratio: number } & Sample)[]
+  readonly candidates: readonly Compared[]
+}
+
+/** With the ratios to nginx doing the same, medians of all rounds. */
+interface Compared extends Sample {
+  readonly name: string
+  readonly cpuRatio: number
+  readonly p99Ratio: number
 }
 
 export interface IdleResult {
@@ -64,13 +70,13 @@ const METHOD = `Each proxy is a real process with one worker, pinned to core 0; 
 The candidates take turns within each row: ROUNDS rounds of SECONDS s each, after WARM_UP s of warm-up, and 1 s before each; the table shows medians (memory: the
 most), also of the ratios of each round. CPU is user and system time
 of the process and its children by the system's own accounting, divided by the requests of the round. \`-same\` does the gateway's work (key table, limit, request id, Via,
-Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards; the configurations are in test/bench/peers. nginx cannot tell what is left in a
-bucket, so its RateLimit fields are constants. Where core 1 was the bottleneck, requests/s is a lower bound; CPU per request is not affected.`
+Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards, http-proxy-3 and @fastify/http-proxy only forward; the configurations are in test/bench/peers. nginx cannot tell what is left in a
+bucket, so its RateLimit fields are constants. Where core 1 was the bottleneck, requests/s is a lower bound; CPU per request is not affected.
+wrk adds to the latencies what requests would have met that a stall kept it from sending: one stall of 20 ms in a round of a second is enough to be its p99.`
 
 const NOT_MEASURED = `## Not measured
 
-TLS, HTTP/2, WebSockets, a real network, scaling over more cores (with two threads the load shares a core with one of them), Redis.
-@fastify/http-proxy: not among the project's packages. HAProxy's access log: it needs a syslog server.`
+TLS, HTTP/2, WebSockets, a real network, scaling over more cores (with two threads the load shares a core with one of them), Redis. HAProxy's access log: it needs a syslog server.`
 
 function toTable({ title, candidates }: RowResult): string {
   const lines = candidates.map((each) => {
@@ -81,13 +87,14 @@ function toTable({ title, candidates }: RowResult): string {
       each.p50Ms.toFixed(2),
       each.p99Ms.toFixed(2),
       each.peakMib.toFixed(0),
-      each.ratio.toFixed(2),
+      each.cpuRatio.toFixed(2),
+      each.p99Ratio.toFixed(2),
       String(each.wrong),
     ]
     return `| ${cells.join(' | ')} |`
   })
   const head =
-    '| Candidate | requests/s | CPU µs/request | p50 ms | p99 ms | peak MiB | CPU : nginx-same | wrong |\n|---|---:|---:|---:|---:|---:|---:|---:|'
+    '| Candidate | requests/s | CPU µs/request | p50 ms | p99 ms | peak MiB | CPU : nginx-same | p99 : nginx-same | wrong |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|'
   return `## ${title}\n\n${head}\n${lines.join('\n')}`
 }
 

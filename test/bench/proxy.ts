@@ -1,6 +1,6 @@
 import { median } from './figures.ts'
 import { findProgram } from './processes.ts'
-import { BASELINE, type Candidate, openStage, type Stage } from './proxy-candidates.ts'
+import { BASELINE, type Candidate, LIBRARIES, openStage, type Stage } from './proxy-candidates.ts'
 import { measureIdle } from './proxy-idle.ts'
 import { measure, type Row, type Sample, warmUp } from './proxy-load.ts'
 import { describeMachine, type IdleResult, type RowResult, toReport, writeReport } from './proxy-report.ts'
@@ -12,7 +12,7 @@ const ALL = [
   'nginx-plain',
   'haproxy-same',
   'haproxy-plain',
-  'http-proxy-3',
+  ...LIBRARIES,
 ]
 const SAME = ['dripgate-raw', 'dripgate-node', 'nginx-same', 'haproxy-same']
 const SMALL = { connections: 64, path: '/', token: 'one', uploads: false, is2xx: true } as const
@@ -127,11 +127,24 @@ async function runPlan(stage: Stage, plan: Plan, rounds: number, seconds: number
   const nginx = samples.get('nginx-same') ?? []
   const results = [...samples].map(([name, all]) => ({
     name,
-    // Of each round by itself: what else the machine does changes from one to the next.
-    ratio: median(all.map(({ cpuUs }, round) => cpuUs / (nginx[round]?.cpuUs ?? Number.NaN))),
+    cpuRatio: compare(all, nginx, ({ cpuUs }) => cpuUs),
+    p99Ratio: compare(all, nginx, ({ p99Ms }) => p99Ms),
     ...toMedians(all),
   }))
   return { title: row.title, candidates: results }
+}
+
+/** Of each round by itself: what else the machine does changes from one to the next. */
+function compare(
+  some: readonly Sample[],
+  others: readonly Sample[],
+  pick: (sample: Sample) => number,
+): number {
+  const ratios = some.flatMap((sample, round) => {
+    const other = others[round]
+    return other === undefined ? [] : [pick(sample) / pick(other)]
+  })
+  return median(ratios)
 }
 
 function toMedians(all: readonly Sample[]): Sample {
