@@ -3,6 +3,7 @@ import type { ClientFault, UpgradedSocket } from '../../ports/transport.ts'
 import { INCOMPLETE } from '../http1/field-section.ts'
 import type { RecentHead } from '../http1/recent-heads.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
+import { SocketWriter } from '../http1/socket-writer.ts'
 import { checkRequestHead } from '../request-check.ts'
 import { type Timed, UNARMED } from '../timer-wheel.ts'
 import { lendReads } from './lent-reads.ts'
@@ -23,6 +24,7 @@ export class RawConnection implements Timed, RawStreamOwner {
   readonly peerAddress: string
   readonly socket: Socket
   readonly #state: RawFrontState
+  readonly #writer: SocketWriter
   #stream: RawClientStream | undefined = undefined
   #bytes: Buffer = NOTHING
   #at = 0
@@ -47,6 +49,7 @@ export class RawConnection implements Timed, RawStreamOwner {
     this.socket = lending ?? accepted
     this.peerAddress = this.socket.remoteAddress ?? ''
     attach(this.socket, this)
+    this.#writer = new SocketWriter(this.socket, () => this.#stream?.onDrain())
     if (lending === undefined) accepted.resume()
     this.arm(state.headersMs)
   }
@@ -54,8 +57,8 @@ export class RawConnection implements Timed, RawStreamOwner {
   // Streams call these.
 
   write(data: string | Buffer): boolean {
-    if (typeof data === 'string') return this.socket.write(data, 'latin1')
-    return this.#state.room.write(this.socket, data)
+    if (typeof data === 'string') return this.#writer.write(data)
+    return this.#state.room.write(this.#writer, data)
   }
 
   arm(limitMs: number): void {
@@ -87,7 +90,7 @@ export class RawConnection implements Timed, RawStreamOwner {
     const socket = this.socket
     socket.removeListener('data', onData)
     socket.removeListener('end', onEnd)
-    socket.removeListener('drain', onDrain)
+    this.#writer.detach()
     socket.pause()
     if (this.#at < this.#end) socket.unshift(Buffer.from(this.#bytes.subarray(this.#at, this.#end)))
     this.#forget()
@@ -136,10 +139,6 @@ export class RawConnection implements Timed, RawStreamOwner {
   onEnd(): void {
     if (this.#stream === undefined) this.socket.destroySoon()
     else this.destroy()
-  }
-
-  onDrain(): void {
-    this.#stream?.onDrain()
   }
 
   onClose(): void {
@@ -269,7 +268,6 @@ function attach(socket: Attached, connection: RawConnection): void {
   socket[CONNECTION] = connection
   socket.on('data', onData)
   socket.on('end', onEnd)
-  socket.on('drain', onDrain)
   socket.on('close', onClose)
   socket.on('error', ignore)
 }
@@ -280,10 +278,6 @@ function onData(this: Attached, chunk: Buffer): void {
 
 function onEnd(this: Attached): void {
   this[CONNECTION]?.onEnd()
-}
-
-function onDrain(this: Attached): void {
-  this[CONNECTION]?.onDrain()
 }
 
 function onClose(this: Attached): void {

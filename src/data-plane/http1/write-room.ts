@@ -1,4 +1,4 @@
-import type { Writable } from 'node:stream'
+import type { SocketWriter } from './socket-writer.ts'
 
 /** One read of a socket, a head before it, and what frames a chunk. */
 const ROOM_BYTES = 80 * 1024
@@ -23,10 +23,10 @@ export class WriteRoom {
   }
 
   /** Writes what was taken; whether more is welcome. */
-  write(socket: Writable, bytes: Uint8Array): boolean {
-    const isWelcome = socket.write(bytes)
-    // The socket still holds on to it, and gives the memory back when it is done.
-    if (socket.writableLength > 0) {
+  write(writer: SocketWriter, bytes: Uint8Array): boolean {
+    const isWelcome = writer.write(bytes)
+    // Somebody still holds on to it, and gives the memory back when it is done.
+    if (writer.isPending) {
       this.#room = undefined
       this.#taken = undefined
     }

@@ -1,6 +1,7 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { RecentAnswer } from '../http1/response-parser.ts'
+import { SocketWriter } from '../http1/socket-writer.ts'
 import type { WriteRoom } from '../http1/write-room.ts'
 import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
@@ -41,6 +42,7 @@ export class RawSocket implements Timed {
   recent: RecentAnswer | undefined = undefined
   readonly room: WriteRoom
   readonly #socket: Socket
+  readonly #writer: SocketWriter
   readonly #timers: TimerWheel
   #error: Error | undefined = undefined
   #hasEnded = false
@@ -52,6 +54,7 @@ export class RawSocket implements Timed {
     this.#timers = deps.timers
     this.#socket = deps.origin.isTls ? this.#connectTls(deps) : this.#connectPlain(deps)
     this.#socket.setNoDelay(true)
+    this.#writer = new SocketWriter(this.#socket, () => this.user?.onDrain(this))
     this.#listen(deps.origin.isTls ? 'secureConnect' : 'connect')
   }
 
@@ -62,8 +65,8 @@ export class RawSocket implements Timed {
 
   /** Whether the socket can take more at once. */
   write(data: string | Uint8Array): boolean {
-    if (typeof data === 'string') return this.#socket.write(data, 'latin1')
-    return this.room.write(this.#socket, data)
+    if (typeof data === 'string') return this.#writer.write(data)
+    return this.room.write(this.#writer, data)
   }
 
   pause(): void {
@@ -136,7 +139,6 @@ export class RawSocket implements Timed {
       this.isConnected = true
       this.user?.onConnect(this)
     })
-    socket.on('drain', () => this.user?.onDrain(this))
     socket.on('end', () => {
       this.#hasEnded = true
       this.user?.onEnd(this)
