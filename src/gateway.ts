@@ -12,7 +12,6 @@ import { type AdminListener, openAdminListener } from './control-plane/listener.
 import { createCacheDirectory } from './data-plane/cache/directory.ts'
 import { openTargetWatch } from './data-plane/target-watch.ts'
 import { errorText } from './domain/errors.ts'
-import { makeStringsFast } from './fast-strings.ts'
 import type { CachePurger } from './ports/purge.ts'
 import { createPurgeMemory, PurgeCounters } from './ports/purge-counters.ts'
 import type { Clock, Logger } from './ports/runtime.ts'
@@ -30,6 +29,7 @@ import {
 import { createMetrics } from './telemetry/metrics.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 import { extension, startThreads, type Threads } from './threads.ts'
+import { tuneV8 } from './v8-tuning.ts'
 
 /**
  * Composition root of the process: config → stores → planes. The control thread runs here; the
@@ -61,7 +61,7 @@ export interface GatewayOptions {
 
 /** Rejects with an `Error` whose message is for the user: what, where, and what to do. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  makeStringsFast()
+  tuneV8()
   const { logger, version, source } = options
   let config = options.config
   const anchor = createClockAnchor()

@@ -16,7 +16,6 @@ import { compileRoutes } from './data-plane/route-table.ts'
 import type { TargetSeed } from './data-plane/target-directory.ts'
 import { createUpstreams } from './data-plane/upstream-pool.ts'
 import { errorText } from './domain/errors.ts'
-import { makeStringsFast } from './fast-strings.ts'
 import type { TlsMaterial } from './ports/tls.ts'
 import type { Front } from './ports/transport.ts'
 import { openThreadStore } from './stores/thread-store.ts'
@@ -27,6 +26,7 @@ import { createRecorder } from './telemetry/recorder.ts'
 import { openSpanExporter, type SpanExporter } from './telemetry/span-exporter.ts'
 import { createSystemClock } from './telemetry/system-clock.ts'
 import type { FromThread, ThreadStart, ToThread } from './thread-messages.ts'
+import { tuneV8 } from './v8-tuning.ts'
 
 /* Composition root of one data-plane thread: config → pipeline → listener. */
 
@@ -44,7 +44,7 @@ interface Prepared {
 if (parentPort !== null) await runThread(parentPort, workerData as ThreadStart)
 
 async function runThread(port: NonNullable<typeof parentPort>, start: ThreadStart): Promise<void> {
-  makeStringsFast()
+  tuneV8()
   const { listen, config } = start
   const post = (message: FromThread) => port.postMessage(message)
   const logger = createLogger({ thread: `data-plane-${start.index + 1}` })

@@ -17,10 +17,14 @@ const LENGTH_MAX = 2048
 const GENERATION_WEIGHT_MAX = 4 * 1024 * 1024
 const WEIGHT_OF_HEAD = 2048
 const WEIGHT_OF_BYTE = 8
-/** Of so many heads one in eight must be a known one, or else nothing is looked up for a while. */
+/**
+ * Of so many heads one in eight must be a known one, or else nothing is looked up for a while, and for
+ * twice as long when it is no better after that: what is kept for nothing ends in the old generation.
+ */
 const JUDGED = 256
 const KNOWN_MIN = JUDGED / 8
-const PAUSE = 4096
+const PAUSE_MIN = 4096
+const PAUSE_MAX = 64 * PAUSE_MIN
 
 /**
  * The heads of late: most clients and many upstreams say the same in each message, but for the first
@@ -35,7 +39,9 @@ export class RecentHeads<T extends RecentHead> {
   #youngWeight = 0
   #lookups = 0
   #known = 0
+  /** Heads that are still not to be looked up, and how many it will be the next time. */
   #pause = 0
+  #nextPause = PAUSE_MIN
 
   /**
    * The head that the bytes from `start` on begin with, if it is a known one. `last` is the one that came
@@ -83,7 +89,12 @@ export class RecentHeads<T extends RecentHead> {
       return true
     }
     if (++this.#lookups < JUDGED) return false
-    if (this.#known < KNOWN_MIN) this.#pause = PAUSE
+    if (this.#known < KNOWN_MIN) {
+      this.#pause = this.#nextPause
+      this.#nextPause = Math.min(2 * this.#nextPause, PAUSE_MAX)
+    } else {
+      this.#nextPause = PAUSE_MIN
+    }
     this.#lookups = 0
     this.#known = 0
     return false
