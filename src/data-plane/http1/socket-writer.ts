@@ -21,9 +21,9 @@ interface Handle {
   writeBuffer(request: WriteRequest, bytes: Uint8Array): number
 }
 
-const wrap = findStreamWrap()
+const streamWrap = findStreamWrap()
 /** Good for one write after another, as long as none has to wait. */
-let request = wrap === undefined ? {} : new wrap.WriteWrap()
+let spare: WriteRequest | undefined
 
 /**
  * Writes to a socket as Node's streams do, but past them: what the system takes at once, which is nearly
@@ -32,7 +32,8 @@ let request = wrap === undefined ? {} : new wrap.WriteWrap()
  */
 export class SocketWriter {
   readonly #socket: Socket & { readonly _handle?: Handle | null }
-  readonly #isPlain: boolean
+  /** Left out: the stream writes. */
+  readonly #wrap: StreamWrap | undefined
   readonly #onDrain: () => void
   /** Writes that the system has not taken yet. */
   #pending = 0
@@ -40,7 +41,7 @@ export class SocketWriter {
   /** `onDrain`: nothing waits any more, after a write that said that more was not welcome. */
   constructor(socket: Socket, onDrain: () => void) {
     this.#socket = socket as Socket & { readonly _handle?: Handle | null }
-    this.#isPlain = wrap !== undefined && !('encrypted' in socket)
+    this.#wrap = 'encrypted' in socket ? undefined : streamWrap
     this.#onDrain = onDrain
     socket.on('drain', onDrain)
   }
@@ -52,19 +53,21 @@ export class SocketWriter {
 
   /** Text is a byte for each character. Whether more is welcome. */
   write(data: string | Uint8Array): boolean {
+    const wrap = this.#wrap
     const { _handle: handle, writableLength, writableEnded } = this.#socket
-    if (!this.#isPlain || handle === undefined || handle === null || writableLength > 0 || writableEnded)
+    if (wrap === undefined || handle === undefined || handle === null || writableLength > 0 || writableEnded)
       return this.#writeToStream(data)
-    const used = request
     const isText = typeof data === 'string'
-    const error = isText ? handle.writeLatin1String(used, data) : handle.writeBuffer(used, data)
-    if (error === 0 && wrap?.streamBaseState[wrap.kLastWriteWasAsync] === 0) return true
-    if (wrap !== undefined) request = new wrap.WriteWrap()
+    const request = spare ?? new wrap.WriteWrap()
+    const error = isText ? handle.writeLatin1String(request, data) : handle.writeBuffer(request, data)
+    const mustWait = error === 0 && wrap.streamBaseState[wrap.kLastWriteWasAsync] !== 0
+    spare = error === 0 && !mustWait ? request : undefined
     // It meets the same error there, and makes of it what Node makes of errors.
     if (error !== 0) return this.#writeToStream(data)
+    if (!mustWait) return true
     this.#pending++
-    if (!isText) used.bytes = data
-    used.oncomplete = (status) => this.#onComplete(status)
+    if (!isText) request.bytes = data
+    request.oncomplete = (status) => this.#onComplete(status)
     return false
   }
 
