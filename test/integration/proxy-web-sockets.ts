@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, expect, it } from 'vitest'
@@ -266,6 +266,34 @@ export function describeWebSockets(name: string, proxy: ProxyUnderTest): void {
       for (const socket of upstream.sockets) Reflect.get(socket, '_socket').resetAndDestroy()
       await second.closed()
       await eventually(() => gateway.records.length === 2, 'both recorded')
+    })
+
+    it('holds one side back while the other does not read, and loses nothing', async () => {
+      const upstream = await bench.upstream(startEcho())
+      const gateway = await bench.gateway({ upstream: upstream.url })
+      const client = await openSocket(gateway.port)
+      const [far] = upstream.sockets
+      if (far === undefined) throw new Error('nobody came')
+      far.pause()
+      client.pause()
+      const echoed: Buffer[] = []
+      client.on('message', (data) => echoed.push(data as Buffer))
+      const messages = Array.from({ length: 64 }, () => randomBytes(256 * 1024))
+      for (const message of messages) client.send(message)
+      // As much as there is room for on the way has left, and no more does.
+      let waiting = Number.POSITIVE_INFINITY
+      while (client.bufferedAmount < waiting) {
+        waiting = client.bufferedAmount
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+      expect(waiting).toBeGreaterThan(1024 * 1024)
+      far.resume()
+      await eventually(() => client.bufferedAmount === 0, 'the upstream to have taken all')
+      await eventually(() => far.bufferedAmount > 1024 * 1024, 'the upstream to be held back')
+      client.resume()
+      await eventually(() => echoed.length === messages.length, 'all to come back')
+      expect(Buffer.concat(echoed).equals(Buffer.concat(messages))).toBe(true)
+      client.terminate()
     })
 
     it('ends a tunnel in which nobody says anything for too long', async () => {
