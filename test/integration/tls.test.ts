@@ -9,9 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { request } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { connect, type PeerCertificate, type TLSSocket } from 'node:tls'
+import { connect, createServer, type PeerCertificate, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Authority, createAuthority, type IssuedFiles, MAY_ISSUE } from '../support/certificates.ts'
 import { startEchoUpstream } from '../support/echo-upstream.ts'
@@ -128,8 +129,18 @@ describe.skipIf(!MAY_ISSUE)('TLS towards clients', () => {
     })
     await expect(handshake(portOf(strict), only('TLSv1.2'))).rejects.toThrow()
     await expect(handshake(portOf(usual), only('TLSv1.1'))).rejects.toThrow()
-    const weak = { ...only('TLSv1.2'), ciphers: 'AES128-SHA:ECDHE-ECDSA-AES128-SHA' }
-    await expect(handshake(portOf(usual), weak)).rejects.toThrow()
+    const weak = { ...only('TLSv1.2'), ciphers: 'ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0' }
+    await expect(handshake(portOf(usual), weak)).rejects.toThrow(/handshake failure/)
+    // The client does have it: a server that takes everything agrees.
+    const lax = createServer({
+      cert: readFileSync(first.cert),
+      key: readFileSync(first.key),
+      ciphers: 'ALL:@SECLEVEL=0',
+    }).listen(0)
+    const agreed = await handshake((lax.address() as AddressInfo).port, weak)
+    expect(agreed.getCipher().name).toBe('ECDHE-ECDSA-AES128-SHA')
+    agreed.destroy()
+    lax.close()
     const socket = await handshake(portOf(usual), only('TLSv1.2'))
     expect(socket.getCipher().standardName).toMatch(/^TLS_ECDHE_ECDSA_WITH_(AES_.*GCM|CHACHA20)/)
     socket.destroy()
