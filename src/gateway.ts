@@ -29,7 +29,7 @@ import {
 import { createMetrics } from './telemetry/metrics.ts'
 import { createClockAnchor, createSystemClock, systemRandom } from './telemetry/system-clock.ts'
 import { extension, startThreads, type Threads } from './threads.ts'
-import { tuneV8 } from './v8-tuning.ts'
+import { keepYoungSpaceLarge, tuneV8 } from './v8-tuning.ts'
 
 /**
  * Composition root of the process: config → stores → planes. The control thread runs here; the
@@ -121,6 +121,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   let admin: AdminListener
   try {
     await applyKeyspaces(store.keyStore, config, { clock, logger })
+    keepYoungSpaceLarge()
     threads = await startThreads({
       count: listen.threads,
       start: {

@@ -1,5 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
 
+/** MiB of each half of a thread's young space, at least. */
+const YOUNG_HALF_MIB = 32
 /** Enough for the engine to take notice of the reads; nine were, when it was tried. */
 const READS = 100
 
@@ -7,6 +9,15 @@ const READS = 100
 export function tuneV8(): void {
   keepObjectsYoung()
   makeStringsFast()
+}
+
+/**
+ * For the threads that start from now on. V8 gives the young space of a quiet thread back, down to half a
+ * MiB, and lets it grow again only where much survives, which is not so here: a thread that had been
+ * quiet for some seconds went on with 30 collections a second instead of five, 0.5 ms each.
+ */
+export function keepYoungSpaceLarge(): void {
+  setFlagsFromString(`--min-semi-space-size=${YOUNG_HALF_MIB}`)
 }
 
 /**

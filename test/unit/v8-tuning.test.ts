@@ -56,3 +56,21 @@ it.each([
   if (growsOld) expect(grown).toBeGreaterThan(60_000_000)
   else expect(grown).toBeLessThan(30_000_000)
 })
+
+it.each([
+  ['without it', '', false],
+  ['with it', 'keepYoungSpaceLarge()', true],
+])(
+  'the young space of a thread starts with 32 MiB, below which it does not shrink: %s',
+  async (_name, keep, isLarge) => {
+    const [bytes] = await runProgram(`
+    import { Worker } from 'node:worker_threads'
+    import { keepYoungSpaceLarge } from ${source('v8-tuning.ts')}
+    ${keep}
+    new Worker(\`
+      const { getHeapSpaceStatistics } = process.getBuiltinModule('node:v8')
+      console.log(getHeapSpaceStatistics().find((space) => space.space_name === 'new_space').space_size)
+    \`, { eval: true })`)
+    expect(Number(bytes) >= 32 * 2 ** 20).toBe(isLarge)
+  },
+)
