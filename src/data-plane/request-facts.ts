@@ -43,6 +43,8 @@ export class RequestFacts {
   /** What the gateway has to say itself is to be a problem of RFC 9457. */
   readonly asksProblem: boolean
   readonly #rawHeaders: RawHeaders
+  /** More requests may come with these facts. */
+  readonly #isShared: boolean
   #trusted: AddressRanges | undefined = undefined
   #peerAddress = ''
   #address: ClientAddress | undefined = undefined
@@ -53,8 +55,9 @@ export class RequestFacts {
   readonly #kept: Kept[] = []
   #turn = 0
 
-  constructor(rawHeaders: RawHeaders, isScreened: boolean) {
+  constructor(rawHeaders: RawHeaders, isScreened: boolean, isShared: boolean) {
     this.#rawHeaders = rawHeaders
+    this.#isShared = isShared
     this.framing = readFramingFields(rawHeaders, isScreened)
     this.requestId = findRequestId(rawHeaders)
     this.traceparent = findTraceparent(rawHeaders)
@@ -92,6 +95,7 @@ export class RequestFacts {
 
   /** The fields to send upstream, but for those that no other request has. */
   listSteadyFields(input: UpstreamHeadersInput): SteadyFields {
+    if (!this.#isShared) return { list: buildSteadyFields(input), encoded: undefined }
     for (const kept of this.#kept) {
       if (isIn(kept.at, input)) return kept.steady
     }
@@ -110,20 +114,25 @@ export function recall(
 ): RequestFacts {
   const facts = recollection?.facts
   if (facts instanceof RequestFacts) return facts
-  const learned = new RequestFacts(rawHeaders, isScreened)
+  const learned = new RequestFacts(rawHeaders, isScreened, recollection !== undefined)
   if (recollection !== undefined) recollection.facts = learned
   return learned
 }
 
 /** What, beside the fields of a request, its steady fields depend on. */
 function toCircumstances(input: UpstreamHeadersInput): Circumstances {
-  const { route, kid, ksid, client, protocol, head, traceparent, keepsTraceState } = input
-  const { peer, isPeerTrusted } = client
-  const replacesTrace = traceparent !== undefined
-  const { isWebSocket } = head
+  const { route, kid, ksid, client, protocol, head } = input
   return {
-    ...{ route, kid, ksid, targetHost: toTargetHost(input), peer, isPeerTrusted, protocol },
-    ...{ isWebSocket, replacesTrace, keepsTraceState: keepsTraceState === true },
+    route,
+    kid,
+    ksid,
+    targetHost: toTargetHost(input),
+    peer: client.peer,
+    isPeerTrusted: client.isPeerTrusted,
+    protocol,
+    isWebSocket: head.isWebSocket,
+    replacesTrace: input.traceparent !== undefined,
+    keepsTraceState: input.keepsTraceState === true,
   }
 }
 
