@@ -13,6 +13,8 @@ export interface Row {
   readonly uploads: boolean
   /** No two requests, and no two answers, have the same fields. */
   readonly isFresh?: boolean
+  /** Each request comes on a connection of its own. */
+  readonly closes?: boolean
   /** What the answers must be. */
   readonly is2xx: boolean
 }
@@ -70,6 +72,7 @@ async function drive(stage: Stage, row: Row, candidate: Candidate, seconds: numb
   args.push('-H', 'User-Agent: bench/1.0', '-H', 'Accept: */*')
   if (row.uploads) args.push('-s', `${PEERS}upload.lua`)
   if (row.token === 'many') args.push('-s', `${PEERS}tokens.lua`)
+  if (row.closes === true) args.push('-H', 'Connection: close')
   if (row.isFresh === true) args.push('-s', `${PEERS}fresh.lua`)
   args.push(`http://127.0.0.1:${candidate.port}${row.path}`)
   if (row.token === 'many') args.push('--', `${stage.dir}/tokens.txt`)

@@ -39,6 +39,11 @@ const PLANS: readonly Plan[] = [
     },
     candidates: SAME,
   },
+  {
+    id: 'close',
+    row: { ...SMALL, title: '1 KiB, a connection for each request, 64 at a time', closes: true },
+    candidates: SAME,
+  },
   { id: 'limited', row: { ...SMALL, title: '429', token: 'limited', is2xx: false }, candidates: SAME },
   { id: 'unknown', row: { ...SMALL, title: '401', token: 'unknown', is2xx: false }, candidates: SAME },
   {
