@@ -6,20 +6,38 @@
 /** How long a tick lasts; a limit holds to within two of them, and never ends early. */
 export const TICK_MS = 100
 const SLOTS = 16
-const NEVER = Number.MAX_SAFE_INTEGER
+/** Above all ticks of six years; small enough to be kept without a box of its own. */
+const NEVER = 2 ** 31 - 1
 
-/** Something with a deadline. The wheel writes the fields, `arm` and `disarm` change them. */
 export interface Timed {
-  /** Tick at which the limit is over. */
-  deadline: number
-  /** Tick at which the wheel looks at it next. */
-  nextCheck: number
   /** The limit is over. It is disarmed before the call. */
   onDeadline(): void
 }
 
-/** What the fields of something new hold. */
-export const UNARMED = NEVER
+/**
+ * The deadline of one owner. The wheel holds on to it for a second and a half after it was disarmed;
+ * what is behind it can go at once when it is released.
+ */
+export class Deadline {
+  /** Tick at which the limit is over; written by the wheel. */
+  at: number = NEVER
+  /** Tick at which the wheel looks at it next; likewise. */
+  nextCheck: number = NEVER
+  #owner: Timed | undefined
+
+  constructor(owner: Timed) {
+    this.#owner = owner
+  }
+
+  /** For good: the owner is gone. */
+  release(): void {
+    this.#owner = undefined
+  }
+
+  pass(): void {
+    this.#owner?.onDeadline()
+  }
+}
 
 /**
  * Looks at everything armed at least once in `SLOTS` ticks. Ticks are counted rather than time, so
@@ -29,26 +47,26 @@ export class TimerWheel {
   #tick = 0
   #members = 0
   #interval: NodeJS.Timeout | undefined
-  readonly #slots: Timed[][] = Array.from({ length: SLOTS }, () => [])
+  readonly #slots: Deadline[][] = Array.from({ length: SLOTS }, () => [])
 
   /** Sets the deadline anew; 0 ms is none. */
-  arm(timed: Timed, limitMs: number): void {
+  arm(deadline: Deadline, limitMs: number): void {
     if (limitMs <= 0) {
-      timed.deadline = NEVER
+      deadline.at = NEVER
       return
     }
-    timed.deadline = this.#tick + 1 + Math.ceil(limitMs / TICK_MS)
-    if (timed.deadline < timed.nextCheck) this.#insert(timed)
+    deadline.at = this.#tick + 1 + Math.ceil(limitMs / TICK_MS)
+    if (deadline.at < deadline.nextCheck) this.#insert(deadline)
   }
 
-  disarm(timed: Timed): void {
-    timed.deadline = NEVER
+  disarm(deadline: Deadline): void {
+    deadline.at = NEVER
   }
 
-  #insert(timed: Timed): void {
+  #insert(deadline: Deadline): void {
     // One that waits in a later slot stays there too; it is passed over when its turn comes.
-    timed.nextCheck = Math.min(timed.deadline, this.#tick + SLOTS - 1)
-    this.#slots[timed.nextCheck % SLOTS]?.push(timed)
+    deadline.nextCheck = Math.min(deadline.at, this.#tick + SLOTS - 1)
+    this.#slots[deadline.nextCheck % SLOTS]?.push(deadline)
     this.#members++
     this.#interval ??= setInterval(() => this.#turn(), TICK_MS).unref()
   }
@@ -58,20 +76,20 @@ export class TimerWheel {
     const due = this.#slots[slot] ?? []
     this.#slots[slot] = []
     this.#members -= due.length
-    for (const timed of due) this.#check(timed)
+    for (const deadline of due) this.#check(deadline)
     if (this.#members > 0) return
     clearInterval(this.#interval)
     this.#interval = undefined
   }
 
-  #check(timed: Timed): void {
-    if (timed.nextCheck !== this.#tick) return
-    timed.nextCheck = NEVER
-    if (timed.deadline <= this.#tick) {
-      timed.deadline = NEVER
-      timed.onDeadline()
-    } else if (timed.deadline !== NEVER) {
-      this.#insert(timed)
+  #check(deadline: Deadline): void {
+    if (deadline.nextCheck !== this.#tick) return
+    deadline.nextCheck = NEVER
+    if (deadline.at <= this.#tick) {
+      deadline.at = NEVER
+      deadline.pass()
+    } else if (deadline.at !== NEVER) {
+      this.#insert(deadline)
     }
   }
 }

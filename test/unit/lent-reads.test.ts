@@ -1,7 +1,7 @@
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
-import { lendReads } from '../../src/data-plane/front/lent-reads.ts'
+import { lendReads, type OnRead } from '../../src/data-plane/front/lent-reads.ts'
 
 const open: { close(): void }[] = []
 
@@ -9,32 +9,46 @@ afterEach(() => {
   for (const each of open.splice(0)) each.close()
 })
 
-/** A connection, both ends of it; the server has not begun to read. */
-async function accept(): Promise<{ client: Socket; accepted: Socket }> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true })
+async function listen(): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
+  open.push(server)
+  return server
+}
+
+/** A new connection, both ends of it. */
+async function accept(server: Server): Promise<{ client: Socket; socket: Socket }> {
   const coming = once(server, 'connection')
   const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
-  const [accepted] = (await coming) as [Socket]
-  open.push(server, { close: () => client.destroy() }, { close: () => accepted.destroy() })
-  return { client, accepted }
+  const [socket] = (await coming) as [Socket]
+  open.push({ close: () => client.destroy() }, { close: () => socket.destroy() })
+  return { client, socket }
+}
+
+/** A server whose sockets read into `buffer`, which `onRead` hears of. */
+async function lend(buffer: Buffer, onRead: OnRead): Promise<Server> {
+  const server = await listen()
+  if (!lendReads(server, buffer, onRead)) throw new Error('Node lends nothing any more: see lent-reads.ts')
+  return server
 }
 
 it('the sockets of a server read into memory of ours, with the Node that comes with the project', async () => {
-  const { client, accepted } = await accept()
   const buffer = Buffer.alloc(16)
-  const reads: string[] = []
-  const socket = lendReads(accepted, buffer, (length) => {
-    reads.push(buffer.toString('latin1', 0, length))
+  const reads: [number, string][] = []
+  const server = await lend(buffer, (socket, length) => {
+    reads.push([socket.remotePort ?? 0, buffer.toString('latin1', 0, length)])
     return true
   })
-  if (socket === undefined) throw new Error('Node lends nothing any more: see lent-reads.ts')
-  open.push({ close: () => socket.destroy() })
+  const { client, socket } = await accept(server)
+  socket.resume()
   const ended = once(socket, 'end')
   client.end('0123456789abcdefGHIJ')
   await ended
-  expect(reads).toEqual(['0123456789abcdef', 'GHIJ'])
+  expect(reads).toEqual([
+    [client.localPort, '0123456789abcdef'],
+    [client.localPort, 'GHIJ'],
+  ])
   expect(socket.remotePort).toBe(client.localPort)
 
   const answered = once(client, 'data')
@@ -45,15 +59,12 @@ it('the sockets of a server read into memory of ours, with the Node that comes w
 })
 
 it('stops and goes on as it is told', async () => {
-  const { client, accepted } = await accept()
-  const buffer = Buffer.alloc(4)
   let bytes = 0
-  const socket = lendReads(accepted, buffer, (length) => {
+  const server = await lend(Buffer.alloc(4), (_socket, length) => {
     bytes += length
     return bytes < 4
   })
-  if (socket === undefined) throw new Error('Node lends nothing any more: see lent-reads.ts')
-  open.push({ close: () => socket.destroy() })
+  const { client, socket } = await accept(server)
   client.write('01234567')
   await new Promise((resolve) => setTimeout(resolve, 50))
   expect(bytes).toBe(4)
@@ -61,16 +72,29 @@ it('stops and goes on as it is told', async () => {
   while (bytes < 8) await new Promise((resolve) => setTimeout(resolve, 1))
 })
 
-it('leaves an accepted socket alone where Node is not as expected', async () => {
-  const { client, accepted } = await accept()
-  const handle = Object.getOwnPropertyDescriptor(accepted, '_handle')
-  const strange = new Proxy(accepted, {
-    get: (target, name) => (name === '_handle' ? {} : Reflect.get(target, name, target)),
+it('a server closes without waiting for them', async () => {
+  const server = await lend(Buffer.alloc(4), () => true)
+  await accept(server)
+  await new Promise((resolve) => server.close(resolve))
+})
+
+it('leaves a server alone where Node is not as expected', async () => {
+  const server = await listen()
+  const strange = new Proxy(server, {
+    get: (target, name) =>
+      name === '_handle' ? { onconnection: () => {} } : Reflect.get(target, name, target),
   })
-  expect(lendReads(strange, Buffer.alloc(4), () => true)).toBeUndefined()
-  expect(Object.getOwnPropertyDescriptor(accepted, '_handle')).toEqual(handle)
-  const coming = once(accepted, 'data')
-  accepted.resume()
+  expect(lendReads(strange, Buffer.alloc(4), () => true)).toBe(false)
+  const { client, socket } = await accept(server)
+  const coming = once(socket, 'data')
   client.write('as before')
   expect(String((await coming)[0])).toBe('as before')
+})
+
+it('a connection that could not be accepted is told to the server as ever', async () => {
+  const server = await lend(Buffer.alloc(4), () => true)
+  const { _handle: handle } = server as unknown as { _handle: { onconnection(error: number): void } }
+  const failed = once(server, 'error')
+  handle.onconnection(-24)
+  expect((await failed)[0]).toMatchObject({ code: 'EMFILE', syscall: 'accept' })
 })

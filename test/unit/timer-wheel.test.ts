@@ -1,13 +1,16 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { TICK_MS, type Timed, TimerWheel, UNARMED } from '../../src/data-plane/timer-wheel.ts'
+import { Deadline, TICK_MS, TimerWheel } from '../../src/data-plane/timer-wheel.ts'
 
-interface Recorded extends Timed {
+class Recorded extends Deadline {
   readonly firedAt: number[]
-}
 
-function createTimed(): Recorded {
-  const firedAt: number[] = []
-  return { deadline: UNARMED, nextCheck: UNARMED, firedAt, onDeadline: () => firedAt.push(performance.now()) }
+  constructor() {
+    const firedAt: number[] = []
+    super({ onDeadline: () => firedAt.push(performance.now()) })
+    this.firedAt = firedAt
+  }
 }
 
 describe('TimerWheel', () => {
@@ -18,8 +21,8 @@ describe('TimerWheel', () => {
     'ends a limit of %d ms neither early nor late',
     (limitMs) => {
       const wheel = new TimerWheel()
-      const timed = createTimed()
-      wheel.arm(createTimed(), 100_000)
+      const timed = new Recorded()
+      wheel.arm(new Recorded(), 100_000)
       vi.advanceTimersByTime(250)
       const startedAt = performance.now()
       wheel.arm(timed, limitMs)
@@ -35,7 +38,7 @@ describe('TimerWheel', () => {
 
   it('follows a deadline that is put off, moved up or taken away', () => {
     const wheel = new TimerWheel()
-    const [later, sooner, never] = [createTimed(), createTimed(), createTimed()]
+    const [later, sooner, never] = [new Recorded(), new Recorded(), new Recorded()]
     wheel.arm(later, 500)
     wheel.arm(sooner, 60_000)
     wheel.arm(never, 500)
@@ -51,13 +54,34 @@ describe('TimerWheel', () => {
 
   it('holds thousands at once, and stops its timer when it holds none', () => {
     const wheel = new TimerWheel()
-    const all = Array.from({ length: 5000 }, createTimed)
+    const all = Array.from({ length: 5000 }, () => new Recorded())
     for (const [index, timed] of all.entries()) wheel.arm(timed, 1 + index)
     vi.advanceTimersByTime(5000 + 2 * TICK_MS)
     expect(all.every((timed) => timed.firedAt.length === 1)).toBe(true)
     expect(vi.getTimerCount()).toBe(0)
-    wheel.arm(all[0] ?? createTimed(), 100)
+    wheel.arm(all[0] ?? new Recorded(), 100)
     vi.advanceTimersByTime(400)
     expect(all[0]?.firedAt).toHaveLength(2)
+  })
+
+  it('tells nobody any more, and holds on to nobody, once a deadline is released', async () => {
+    vi.useRealTimers()
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const wheel = new TimerWheel()
+    let told = 0
+    const arm = () => {
+      const owner = { onDeadline: () => told++ }
+      const deadline = new Deadline(owner)
+      wheel.arm(deadline, 1)
+      deadline.release()
+      return new WeakRef(owner)
+    }
+    const owners = Array.from({ length: 100 }, arm)
+    await new Promise((resolve) => setImmediate(resolve))
+    collect()
+    expect(owners.filter((owner) => owner.deref() !== undefined)).toEqual([])
+    await new Promise((resolve) => setTimeout(resolve, 3 * TICK_MS))
+    expect(told).toBe(0)
   })
 })

@@ -1,6 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ClientFault, ClientHandler, ClientStream, FrontHandler } from '../../ports/transport.ts'
+import type { Roster } from './roster.ts'
 
 /** How often waiting streams are looked at; a limit holds to within this. */
 export const TICK_MS = 250
@@ -27,7 +28,7 @@ export interface FrontState {
   /** Least average of a request body, in bytes per second; 0 allows any. */
   readonly bodyBytesPerSecondMin: number
   /** Streams that wait for their client; looked at on every tick. */
-  readonly watched: Set<FrontStream>
+  readonly watched: Roster<FrontStream>
   /** Heads that were begun in this turn of the event loop and not yet sent. */
   readonly held: FrontStream[]
   isFlushScheduled: boolean

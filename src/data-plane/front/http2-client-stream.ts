@@ -9,7 +9,7 @@ import type {
   WholeAnswer,
 } from '../../ports/transport.ts'
 import { listFields } from '../message-fields.ts'
-import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
+import { Deadline, type Timed, type TimerWheel } from '../timer-wheel.ts'
 import { toResponseFields, toTrailerFields } from './http2-fields.ts'
 import type { Http2Request } from './http2-request.ts'
 
@@ -38,8 +38,6 @@ export interface Http2StreamState {
 
 /** One request of HTTP/2 and its answer. What goes wrong ends the stream, not the connection. */
 export class Http2ClientStream implements ClientStream, Timed {
-  deadline: number = UNARMED
-  nextCheck: number = UNARMED
   readonly method: string
   readonly target: string
   readonly httpVersion: '2.0' | 'other'
@@ -53,6 +51,7 @@ export class Http2ClientStream implements ClientStream, Timed {
   readonly #state: Http2StreamState
   readonly #owner: Http2StreamOwner
   readonly #stream: ServerHttp2Stream
+  readonly #deadline: Deadline = new Deadline(this)
   readonly #expectsContinue: boolean
   #handler: ClientHandler | undefined = undefined
   #isRequestDone: boolean
@@ -252,6 +251,7 @@ export class Http2ClientStream implements ClientStream, Timed {
 
   #onClose(): void {
     this.#disarm()
+    this.#deadline.release()
     this.#heldFields = undefined
     const isComplete = this.#isEnded && !this.#isCut && this.#stream.rstCode === NGHTTP2_NO_ERROR
     this.#owner.onStreamClosed(!isComplete && !this.#isCut)
@@ -273,7 +273,7 @@ export class Http2ClientStream implements ClientStream, Timed {
     this.#owner.onProgress()
     if (this.#stream.write(chunk)) return true
     this.#isBlocked = true
-    this.#state.timers.arm(this, this.#stallMs)
+    this.#state.timers.arm(this.#deadline, this.#stallMs)
     return false
   }
 
@@ -283,7 +283,7 @@ export class Http2ClientStream implements ClientStream, Timed {
     if (chunk === undefined) this.#stream.end()
     else this.#stream.end(chunk)
     if (!this.#stream.writableFinished) {
-      this.#state.timers.arm(this, this.#stallMs > 0 ? this.#stallMs : this.#state.idleMs)
+      this.#state.timers.arm(this.#deadline, this.#stallMs > 0 ? this.#stallMs : this.#state.idleMs)
     }
   }
 
@@ -311,7 +311,7 @@ export class Http2ClientStream implements ClientStream, Timed {
       if (!this.#isEnded) this.#disarm()
       return
     }
-    this.#state.timers.arm(this, this.#state.bodyMs)
+    this.#state.timers.arm(this.#deadline, this.#state.bodyMs)
     if (this.#waitingSince < 0) this.#waitingSince = performance.now()
   }
 
@@ -322,7 +322,7 @@ export class Http2ClientStream implements ClientStream, Timed {
   }
 
   #disarm(): void {
-    this.#state.timers.disarm(this)
+    this.#state.timers.disarm(this.#deadline)
   }
 }
 

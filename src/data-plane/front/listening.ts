@@ -23,10 +23,10 @@ export function listenOn(server: Server, { host, port, reusePort }: FrontOptions
   })
 }
 
-/** Resolves when no socket is left; those that are there after `graceMs` are cut off. */
+/** Resolves when no socket is left, which leave as they close; those that are there after `graceMs` are cut off. */
 export async function untilEmpty(
   closed: Promise<void>,
-  sockets: ReadonlySet<Duplex>,
+  sockets: Iterable<Duplex>,
   graceMs: number,
 ): Promise<void> {
   const deadline = setTimeout(() => {
@@ -34,6 +34,9 @@ export async function untilEmpty(
   }, graceMs)
   await closed
   // The server is done before the last sockets are, or have said so to everybody.
-  for (const socket of sockets) await new Promise((resolve) => socket.once('close', resolve))
+  for (let [socket] = sockets; socket !== undefined; [socket] = sockets) {
+    const one = socket
+    await new Promise((resolve) => one.once('close', resolve))
+  }
   clearTimeout(deadline)
 }

@@ -20,6 +20,7 @@ import type { FrontOptions } from './front-options.ts'
 import { listenOn, toAddress, untilEmpty } from './listening.ts'
 import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
+import { Roster } from './roster.ts'
 import { TlsTermination } from './tls.ts'
 
 /** How long a socket that was told to go may take to read why. */
@@ -43,7 +44,7 @@ class NodeFront implements Front {
   readonly #detached = new Map<Duplex, NodeClientStream>()
   /** Sockets that got a last answer, with the ticks they have left. */
   readonly #leaving = new Map<Duplex, number>()
-  readonly #sockets = new Set<Duplex>()
+  readonly #sockets = new Roster<Duplex>()
   readonly #ticker: NodeJS.Timeout
 
   constructor(options: FrontOptions) {
@@ -55,7 +56,7 @@ class NodeFront implements Front {
       handler: options.handler,
       bodyMs: options.bodyTimeoutMs,
       bodyBytesPerSecondMin: options.bodyBytesPerSecondMin,
-      watched: new Set(),
+      watched: new Roster(),
       held: [],
       isFlushScheduled: false,
       isDraining: false,

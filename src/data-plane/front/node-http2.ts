@@ -7,12 +7,13 @@ import {
 import type { TLSSocket } from 'node:tls'
 import type { RawFields } from '../../ports/transport.ts'
 import { listFields } from '../message-fields.ts'
-import { type Timed, TimerWheel, UNARMED } from '../timer-wheel.ts'
+import { Deadline, type Timed, TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
 import { Http2ClientStream, type Http2StreamOwner, type Http2StreamState } from './http2-client-stream.ts'
 import { toResponseFields } from './http2-fields.ts'
 import { type Http2CutOff, Http2Guard, NGHTTP2_LIMITS } from './http2-guard.ts'
 import { readHttp2Request } from './http2-request.ts'
+import { Roster } from './roster.ts'
 
 const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_FLAG_END_STREAM, NGHTTP2_NO_ERROR } = constants
 
@@ -27,7 +28,7 @@ const GOODBYE_MS = 1000
 export class Http2Front {
   readonly #options: FrontOptions
   readonly #state: Http2StreamState
-  readonly #sessions = new Set<Http2Connection>()
+  readonly #sessions = new Roster<Http2Connection>()
   #isClosing = false
 
   constructor(options: FrontOptions) {
@@ -68,13 +69,12 @@ export class Http2Front {
 }
 
 class Http2Connection implements Timed, Http2StreamOwner {
-  deadline: number = UNARMED
-  nextCheck: number = UNARMED
   readonly peerAddress: string
   readonly #options: FrontOptions
   readonly #state: Http2StreamState
   readonly #session: ServerHttp2Session
   readonly #guard = new Http2Guard()
+  readonly #deadline: Deadline = new Deadline(this)
   #streams = 0
   #cutOff: Http2CutOff | undefined = undefined
   #error: unknown = undefined
@@ -96,7 +96,7 @@ class Http2Connection implements Timed, Http2StreamOwner {
       },
     })
     this.#listen(this.#session)
-    state.timers.arm(this, options.headersTimeoutMs)
+    state.timers.arm(this.#deadline, options.headersTimeoutMs)
   }
 
   /** Takes no new stream; goes when those that run are done. */
@@ -113,7 +113,7 @@ class Http2Connection implements Timed, Http2StreamOwner {
   onStreamClosed(wasReset: boolean): void {
     this.#streams--
     if (wasReset && this.#guard.countReset()) this.#cut('resets')
-    else if (this.#streams === 0) this.#state.timers.arm(this, this.#options.idleTimeoutMs)
+    else if (this.#streams === 0) this.#state.timers.arm(this.#deadline, this.#options.idleTimeoutMs)
   }
 
   // The timers call this.
@@ -124,7 +124,7 @@ class Http2Connection implements Timed, Http2StreamOwner {
       return
     }
     this.#session.close()
-    this.#state.timers.arm(this, GOODBYE_MS)
+    this.#state.timers.arm(this.#deadline, GOODBYE_MS)
   }
 
   #listen(session: ServerHttp2Session): void {
@@ -136,7 +136,8 @@ class Http2Connection implements Timed, Http2StreamOwner {
       this.#error = error
     })
     session.on('close', () => {
-      this.#state.timers.disarm(this)
+      this.#state.timers.disarm(this.#deadline)
+      this.#deadline.release()
       const reason =
         this.#cutOff ?? (this.#error === undefined ? undefined : this.#guard.explain(this.#error))
       if (reason !== undefined) this.#options.onCutOff(reason)
@@ -145,7 +146,7 @@ class Http2Connection implements Timed, Http2StreamOwner {
 
   #onStream(stream: ServerHttp2Stream, flags: number, raw: RawFields): void {
     this.#streams++
-    this.#state.timers.disarm(this)
+    this.#state.timers.disarm(this.#deadline)
     stream.on('error', ignore)
     if (stream.closed || stream.destroyed) {
       // Reset before anybody looked at it: it never was a request.

@@ -5,8 +5,7 @@ import type { RecentHead } from '../http1/recent-heads.ts'
 import type { RequestParser } from '../http1/request-parser.ts'
 import { SocketWriter } from '../http1/socket-writer.ts'
 import { checkRequestHead } from '../request-check.ts'
-import { type Timed, UNARMED } from '../timer-wheel.ts'
-import { lendReads } from './lent-reads.ts'
+import { Deadline, type Timed } from '../timer-wheel.ts'
 import { LINGER_BYTES_MAX, LINGER_MS, RawClientStream } from './raw-client-stream.ts'
 import { encodeWhole, type RawFrontState, type RawStreamOwner, toFault } from './raw-state.ts'
 
@@ -19,12 +18,12 @@ const LF = 0x0a
  * between. So requests are taken one at a time and in order, and no byte is ever looked at in two ways.
  */
 export class RawConnection implements Timed, RawStreamOwner {
-  deadline: number = UNARMED
-  nextCheck: number = UNARMED
   readonly peerAddress: string
   readonly socket: Socket
   readonly #state: RawFrontState
   readonly #writer: SocketWriter
+  readonly #onClosed: (connection: RawConnection) => void
+  readonly #deadline: Deadline = new Deadline(this)
   #stream: RawClientStream | undefined = undefined
   #bytes: Buffer = NOTHING
   #at = 0
@@ -40,17 +39,13 @@ export class RawConnection implements Timed, RawStreamOwner {
   #hasServed = false
   #lingered = 0
 
-  /** `isPaused`: the server has accepted it and not begun to read. */
-  constructor(accepted: Socket, state: RawFrontState, isPaused: boolean) {
+  constructor(socket: Socket, state: RawFrontState, onClosed: (connection: RawConnection) => void) {
+    this.socket = socket
     this.#state = state
-    const lending = isPaused
-      ? lendReads(accepted, state.readBuffer, (length) => this.#onRead(length))
-      : undefined
-    this.socket = lending ?? accepted
-    this.peerAddress = this.socket.remoteAddress ?? ''
-    attach(this.socket, this)
-    this.#writer = new SocketWriter(this.socket, () => this.#stream?.onDrain())
-    if (lending === undefined) accepted.resume()
+    this.#onClosed = onClosed
+    this.peerAddress = socket.remoteAddress ?? ''
+    this.#writer = new SocketWriter(socket, () => this.#stream?.onDrain())
+    attach(socket, this)
     this.arm(state.headersMs)
   }
 
@@ -62,11 +57,11 @@ export class RawConnection implements Timed, RawStreamOwner {
   }
 
   arm(limitMs: number): void {
-    this.#state.timers.arm(this, limitMs)
+    this.#state.timers.arm(this.#deadline, limitMs)
   }
 
   disarm(): void {
-    this.#state.timers.disarm(this)
+    this.#state.timers.disarm(this.#deadline)
   }
 
   destroy(): void {
@@ -135,21 +130,8 @@ export class RawConnection implements Timed, RawStreamOwner {
     this.#take(chunk, chunk.length)
   }
 
-  /** The client has said all that it wanted to: with an exchange running, it has left. */
-  onEnd(): void {
-    if (this.#stream === undefined) this.socket.destroySoon()
-    else this.destroy()
-  }
-
-  onClose(): void {
-    if (this.#phase !== 'detached') this.#phase = 'closed'
-    this.disarm()
-    this.#forget()
-    this.#stream?.onClose()
-  }
-
   /** The socket has read into the memory that all share. */
-  #onRead(length: number): boolean {
+  onRead(length: number): boolean {
     const { readBuffer } = this.#state
     // Whoever has the socket now reads it as any other.
     if (this.#phase === 'detached') return this.socket.push(Buffer.from(readBuffer.subarray(0, length)))
@@ -160,6 +142,21 @@ export class RawConnection implements Timed, RawStreamOwner {
       this.#at = 0
     }
     return true
+  }
+
+  /** The client has said all that it wanted to: with an exchange running, it has left. */
+  onEnd(): void {
+    if (this.#stream === undefined) this.socket.destroySoon()
+    else this.destroy()
+  }
+
+  onClose(): void {
+    if (this.#phase !== 'detached') this.#phase = 'closed'
+    this.disarm()
+    this.#deadline.release()
+    this.#forget()
+    this.#stream?.onClose()
+    this.#onClosed(this)
   }
 
   #take(bytes: Buffer, length: number): void {
@@ -261,6 +258,11 @@ const CONNECTION: unique symbol = Symbol('connection')
 
 interface Attached extends Socket {
   [CONNECTION]?: RawConnection
+}
+
+/** What a socket has read into the memory that all share. */
+export function onRead(socket: Attached, length: number): boolean {
+  return socket[CONNECTION]?.onRead(length) ?? true
 }
 
 /** The same functions for every socket, which find their connection on it. */

@@ -7,11 +7,13 @@ import { RequestParser } from '../http1/request-parser.ts'
 import { WriteRoom } from '../http1/write-room.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { FrontOptions } from './front-options.ts'
+import { lendReads } from './lent-reads.ts'
 import { listenOn, toAddress, untilEmpty } from './listening.ts'
 import { Http2Front } from './node-http2.ts'
 import { untilNobodyComes } from './quiet-turn.ts'
-import { RawConnection } from './raw-connection.ts'
+import { onRead, RawConnection } from './raw-connection.ts'
 import type { RawFrontState } from './raw-state.ts'
+import { Roster } from './roster.ts'
 import { TlsTermination } from './tls.ts'
 
 /**
@@ -30,8 +32,13 @@ class RawFront implements Front {
   readonly #http2: Http2Front | undefined
   readonly #server: Server
   readonly #state: RawFrontState
-  readonly #sockets = new Set<Socket>()
-  readonly #connections = new Set<RawConnection>()
+  readonly #sockets = new Roster<Socket>()
+  readonly #connections = new Roster<RawConnection>()
+  readonly #forget = (connection: RawConnection): void => {
+    this.#connections.delete(connection)
+    // Over TLS it is the socket below that is counted.
+    if (this.#sockets.delete(connection.socket)) this.#options.onConnections(-1)
+  }
 
   constructor(options: FrontOptions) {
     const { handler, headLimits, headerBytesMax, tls } = options
@@ -68,8 +75,9 @@ class RawFront implements Front {
     return toAddress(this.#server)
   }
 
-  listen(): Promise<void> {
-    return listenOn(this.#server, this.#options)
+  async listen(): Promise<void> {
+    await listenOn(this.#server, this.#options)
+    if (this.#tls === undefined) lendReads(this.#server, this.#state.readBuffer, onRead)
   }
 
   replaceTls(material: TlsMaterial): void {
@@ -95,8 +103,11 @@ class RawFront implements Front {
   #createServer(): Server {
     if (this.#tls === undefined) {
       // A client may end its half with its last request; what that means is decided by the connection.
-      const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true }
-      return createServer(options, (socket) => this.#watch(this.#take(socket, true)))
+      return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+        this.#sockets.add(socket)
+        this.#options.onConnections(1)
+        this.#take(socket)
+      })
     }
     const server = createTlsServer(
       // Half open, a socket whose client leaves during the handshake would stay until that times out.
@@ -108,6 +119,7 @@ class RawFront implements Front {
     return server
   }
 
+  /** The socket below TLS. */
   #watch(socket: Socket): void {
     this.#sockets.add(socket)
     this.#options.onConnections(1)
@@ -120,14 +132,10 @@ class RawFront implements Front {
 
   #takeSecure(socket: TLSSocket): void {
     if (socket.alpnProtocol === 'h2') this.#http2?.take(socket)
-    else this.#take(socket, false)
+    else this.#take(socket)
   }
 
-  #take(accepted: Socket, isPaused: boolean): Socket {
-    const connection = new RawConnection(accepted, this.#state, isPaused)
-    const { socket } = connection
-    this.#connections.add(connection)
-    socket.once('close', () => this.#connections.delete(connection))
-    return socket
+  #take(socket: Socket): void {
+    this.#connections.add(new RawConnection(socket, this.#state, this.#forget))
   }
 }

@@ -3,7 +3,7 @@ import { connect as connectTls } from 'node:tls'
 import type { RecentAnswer } from '../http1/response-parser.ts'
 import { SocketWriter } from '../http1/socket-writer.ts'
 import type { WriteRoom } from '../http1/write-room.ts'
-import { type Timed, type TimerWheel, UNARMED } from '../timer-wheel.ts'
+import { Deadline, type Timed, type TimerWheel } from '../timer-wheel.ts'
 import { type Origin, toTlsOptions } from './origin.ts'
 
 /** What a connection to an upstream tells whoever uses it at the moment. */
@@ -32,8 +32,6 @@ export interface RawSocketDeps {
 
 /** One connection to an upstream, used by one request after another. */
 export class RawSocket implements Timed {
-  deadline: number = UNARMED
-  nextCheck: number = UNARMED
   user: RawSocketUser | undefined
   isConnected = false
   /** Requests begun on it. */
@@ -44,6 +42,7 @@ export class RawSocket implements Timed {
   readonly #socket: Socket
   readonly #writer: SocketWriter
   readonly #timers: TimerWheel
+  readonly #deadline: Deadline = new Deadline(this)
   #error: Error | undefined = undefined
   #hasEnded = false
   #isPaused = false
@@ -86,11 +85,11 @@ export class RawSocket implements Timed {
   }
 
   arm(limitMs: number): void {
-    this.#timers.arm(this, limitMs)
+    this.#timers.arm(this.#deadline, limitMs)
   }
 
   disarm(): void {
-    this.#timers.disarm(this)
+    this.#timers.disarm(this.#deadline)
   }
 
   destroy(): void {
@@ -148,6 +147,7 @@ export class RawSocket implements Timed {
     })
     socket.once('close', () => {
       this.disarm()
+      this.#deadline.release()
       this.user?.onClose(this, this.#error)
     })
   }
