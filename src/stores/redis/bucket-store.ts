@@ -64,9 +64,9 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
   readonly #known: BoundedMap<Known>
   readonly #leases = new Map<string, Lease>()
   /** Of this turn, by group: one for a single server, else one per shard. The last one may take more. */
-  readonly #batches = new Map<number, Batch[]>()
+  #batches = new Map<number, Batch[]>()
   /** The newest job of each key in this turn. */
-  readonly #jobOf = new Map<string, Job>()
+  #jobOf = new Map<string, Job>()
   readonly #returnTimer: NodeJS.Timeout
   #isScheduled = false
   /** By group, as every master of a cluster has a clock of its own. */
@@ -221,8 +221,9 @@ export class RedisBuckets implements BucketStore<RedisRecord> {
   async #send(): Promise<void> {
     this.#isScheduled = false
     const batches = [...this.#batches.values()].flat()
-    this.#batches.clear()
-    this.#jobOf.clear()
+    // Not `clear`: a cleared map's old table points to the new one, and keeps it alive once it is old itself.
+    this.#batches = new Map()
+    this.#jobOf = new Map()
     await Promise.all(batches.map((batch) => this.#call(batch)))
   }
 
