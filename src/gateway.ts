@@ -305,7 +305,8 @@ interface ReservedPort {
 async function reserveGatewayPort(config: Config, logger: Logger): Promise<ReservedPort> {
   const { listen, workers, share_port } = config.gateway
   let threads = workers === 'auto' ? availableParallelism() : workers
-  if (threads > 1 && !(await canSharePort())) {
+  const canShare = await canSharePort()
+  if (threads > 1 && !canShare) {
     logger.warn('this platform cannot share a port between threads; the gateway runs with one', {
       wanted: threads,
     })
@@ -313,7 +314,7 @@ async function reserveGatewayPort(config: Config, logger: Logger): Promise<Reser
   }
   if (share_port && listen.port !== 0) return { ...listen, reusePort: true, threads }
   const port = await bindOnce(listen.host, listen.port, false)
-  return { host: listen.host, port, reusePort: threads > 1 || share_port, threads }
+  return { host: listen.host, port, reusePort: canShare || share_port, threads }
 }
 
 async function canSharePort(): Promise<boolean> {

@@ -98,7 +98,7 @@ async function start(engines: Engines, settings: GatewaySettings): Promise<TestG
     handler: pipeline,
     host: '127.0.0.1',
     port: 0,
-    reusePort: false,
+    reusePort: true,
     tls: settings.tls && createTlsMaterial([settings.tls]),
     headLimits: plan.headLimits,
     headerBytesMax: gateway.max_header_bytes,

@@ -4,8 +4,8 @@ import type { FrontOptions } from './front-options.ts'
 
 /** What the listeners of all fronts have in common. */
 
-export function toAddress(server: Server): { readonly host: string; readonly port: number } {
-  const address = server.address()
+export function toAddress(server: Server | undefined): { readonly host: string; readonly port: number } {
+  const address = server?.address() ?? null
   if (address === null || typeof address === 'string') throw new Error('the front is not listening')
   return { host: address.address, port: address.port }
 }
@@ -25,7 +25,7 @@ export function listenOn(server: Server, { host, port, reusePort }: FrontOptions
 
 /** Resolves when no socket is left, which leave as they close; those that are there after `graceMs` are cut off. */
 export async function untilEmpty(
-  closed: Promise<void>,
+  closed: Promise<unknown>,
   sockets: Iterable<Duplex>,
   graceMs: number,
 ): Promise<void> {

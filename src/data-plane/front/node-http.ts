@@ -93,7 +93,7 @@ class NodeFront implements Front {
   async close(graceMs: number): Promise<void> {
     this.drain()
     for (const stream of this.#detached.values()) stream.goAway()
-    await untilNobodyComes(this.#server)
+    await untilNobodyComes([this.#server])
     this.#state.isClosing = true
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     for (const stream of this.#detached.values()) stream.goAway()

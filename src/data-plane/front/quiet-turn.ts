@@ -5,18 +5,18 @@ const TURNS_MAX = 200
 
 /**
  * Resolves right after a turn of the event loop in which no connection came, so that the kernel's
- * queue has just been found empty: a listener that is closed then resets hardly any.
+ * queues have just been found empty: listeners that are closed then reset hardly any.
  */
-export async function untilNobodyComes(server: Server): Promise<void> {
+export async function untilNobodyComes(servers: readonly Server[]): Promise<void> {
   let came = 0
   const count = () => {
     came++
   }
-  server.on('connection', count)
+  for (const server of servers) server.on('connection', count)
   // The first turn may have begun before.
   for (let turn = 0, before = -1; turn < TURNS_MAX && (turn < 2 || came !== before); turn++) {
     before = came
     await new Promise((resolve) => setImmediate(resolve))
   }
-  server.off('connection', count)
+  for (const server of servers) server.off('connection', count)
 }

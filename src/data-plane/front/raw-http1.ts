@@ -17,6 +17,12 @@ import { Roster } from './roster.ts'
 import { TlsTermination } from './tls.ts'
 
 /**
+ * A turn of the event loop accepts one connection of each listener. Under load a turn takes
+ * milliseconds: with one listener, the last of a few hundred clients that come at once waits for a second.
+ */
+const LISTENERS = 8
+
+/**
  * Opens a listener of HTTP/1.1 with our own framing on plain sockets. Rejects where the address
  * cannot be bound.
  */
@@ -30,7 +36,7 @@ class RawFront implements Front {
   readonly #options: FrontOptions
   readonly #tls: TlsTermination | undefined
   readonly #http2: Http2Front | undefined
-  readonly #server: Server
+  readonly #servers: readonly Server[]
   readonly #state: RawFrontState
   readonly #sockets = new Roster<Socket>()
   readonly #connections = new Roster<RawConnection>()
@@ -68,20 +74,28 @@ class RawFront implements Front {
       dateLine: '',
       dateSecond: 0,
     }
-    this.#server = this.#createServer()
+    // A handshake costs more than a turn.
+    const count = options.reusePort && tls === undefined ? LISTENERS : 1
+    this.#servers = Array.from({ length: count }, () => this.#createServer())
   }
 
   get address(): { readonly host: string; readonly port: number } {
-    return toAddress(this.#server)
+    return toAddress(this.#servers[0])
   }
 
   async listen(): Promise<void> {
-    await listenOn(this.#server, this.#options)
-    if (this.#tls === undefined) lendReads(this.#server, this.#state.readBuffer, onRead)
+    // Where any port will do, the first one finds it.
+    for (const server of this.#servers) {
+      const port = this.#servers[0]?.listening === true ? this.address.port : this.#options.port
+      await listenOn(server, { ...this.#options, port })
+      if (this.#tls === undefined) lendReads(server, this.#state.readBuffer, onRead)
+    }
   }
 
   replaceTls(material: TlsMaterial): void {
-    if (this.#server instanceof TlsServer) this.#tls?.replace(this.#server, material)
+    for (const server of this.#servers) {
+      if (server instanceof TlsServer) this.#tls?.replace(server, material)
+    }
   }
 
   drain(): void {
@@ -92,9 +106,9 @@ class RawFront implements Front {
   async close(graceMs: number): Promise<void> {
     this.drain()
     for (const connection of this.#connections) connection.sayGoodbye()
-    await untilNobodyComes(this.#server)
+    await untilNobodyComes(this.#servers)
     this.#state.isClosing = true
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    const closed = Promise.all(this.#servers.map(close))
     for (const connection of this.#connections) connection.onClosing()
     this.#http2?.close()
     await untilEmpty(closed, this.#sockets, graceMs)
@@ -138,4 +152,8 @@ class RawFront implements Front {
   #take(socket: Socket): void {
     this.#connections.add(new RawConnection(socket, this.#state, this.#forget))
   }
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()))
 }
