@@ -14,7 +14,7 @@ export function tuneV8(): void {
 /**
  * For the threads that start from now on. V8 gives the young space of a quiet thread back, down to half a
  * MiB, and lets it grow again only where much survives, which is not so here: a thread that had been
- * quiet for some seconds went on with 30 collections a second instead of five, 0.5 ms each.
+ * quiet for some seconds went on with 30 collections a second instead of seven, 0.5 ms each.
  */
 export function keepYoungSpaceLarge(): void {
   setFlagsFromString(`--min-semi-space-size=${YOUNG_HALF_MIB}`)

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import {
   copyFileSync,
   mkdirSync,
@@ -136,7 +137,8 @@ describe.skipIf(!MAY_ISSUE)('TLS towards clients', () => {
       cert: readFileSync(first.cert),
       key: readFileSync(first.key),
       ciphers: 'ALL:@SECLEVEL=0',
-    }).listen(0)
+    }).listen(0, '127.0.0.1')
+    await once(lax, 'listening')
     const agreed = await handshake((lax.address() as AddressInfo).port, weak)
     expect(agreed.getCipher().name).toBe('ECDHE-ECDSA-AES128-SHA')
     agreed.destroy()
