@@ -9,6 +9,8 @@ import { openLoad } from '../support/load.ts'
 
 /** How often the process is killed; `DRIPGATE_KILLS=100 npm test -- crash` for the long run. */
 const KILLS = Number(process.env['DRIPGATE_KILLS'] ?? 12)
+/** More than a flush writes in one go. */
+const MANY_KEYS = 1000
 
 const config = (targets: string[], workers = 1) => ({
   gateway: { listen: '127.0.0.1:0', workers },
@@ -51,6 +53,35 @@ describe('kill -9', () => {
       rmSync(dir, { recursive: true, force: true })
     }
   }, 300_000)
+
+  it('has what many keys spent on the disk soon after, also in pieces', async () => {
+    const dir = mkdtempSync(path.join(tmpdir(), 'dripgate-test-'))
+    const upstream = await startEchoUpstream()
+    try {
+      const first = await startGateway({ config: config([upstream.url]), dir })
+      const ratelimit = { limit: 1, refill_rate: 0, refill_interval: 0 }
+      const tokens: string[] = []
+      while (tokens.length < MANY_KEYS) {
+        const create = () => first.rpc('keys.create', { ksid: 'ks_crash', ratelimit })
+        const answers = await Promise.all(Array.from({ length: 50 }, create))
+        tokens.push(...answers.map(({ body }) => (body as { token: string }).token))
+      }
+      const spend = async (url: string): Promise<number[]> => {
+        await using load = openLoad(url, 10)
+        const answers = await Promise.all(tokens.map((token) => load.send({ 'x-api-key': token })))
+        return answers.map(({ status }) => status)
+      }
+      expect(new Set(await spend(first.gatewayUrl))).toEqual(new Set([200]))
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      await first.kill()
+      const second = await startGateway({ config: config([upstream.url]), dir })
+      expect(new Set(await spend(second.gatewayUrl))).toEqual(new Set([429]))
+      await second.stop()
+    } finally {
+      await upstream.close()
+      rmSync(dir, { recursive: true, force: true })
+    }
+  }, 60_000)
 
   it('forgets at most the spending since the last completed flush, and no key', async () => {
     const dir = mkdtempSync(path.join(tmpdir(), 'dripgate-test-'))

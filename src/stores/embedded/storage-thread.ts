@@ -1,4 +1,5 @@
 import type { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { MessagePort } from 'node:worker_threads'
 import { errorText, RpcError, type RpcErrorCode } from '../../domain/errors.ts'
 import { openWriter } from './database.ts'
@@ -17,7 +18,13 @@ type Job = Extract<ToStorage, { kind: 'job' }>
 type Outcome = Extract<FromStorage, { kind: 'done' | 'failed' }>
 
 const JOBS_PER_COMMIT = 1_000
-const STATES_PER_COMMIT = 10_000
+/**
+ * A flush is written in pieces, with a breath between them: where the data plane has the same core, it would
+ * stand still for as long as a thousand states take.
+ */
+const PIECE_MIN = 128
+const PIECES_MAX = 32
+const BREATH_MS = 2
 const SWEEP_INTERVAL_MS = 1_000
 const SQLITE_BUSY = 5
 const SQLITE_IOERR = 10
@@ -80,13 +87,17 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
     post({ kind: 'drained' })
   }
 
-  /** Writes piece by piece, with room for jobs between the pieces. */
   async function finishFlush(ended: readonly SlotState[]): Promise<void> {
     const states: SlotState[] = [...(drained ?? []), ...ended]
+    const piece = Math.max(PIECE_MIN, Math.ceil(states.length / PIECES_MAX))
     try {
-      for (let start = 0; start < states.length; start += STATES_PER_COMMIT) {
-        if (start > 0) await new Promise((resolve) => setImmediate(resolve))
-        writeStates(states.slice(start, start + STATES_PER_COMMIT))
+      for (let start = 0; start < states.length; start += piece) {
+        if (start > 0) await sleep(BREATH_MS)
+        // A stop has written all of them.
+        if (drained === undefined) return
+        const isLast = start + piece >= states.length
+        if (isLast) writeStates(states.slice(start))
+        else writeUnsynced(states.slice(start, start + piece))
       }
       post({ kind: 'flushed', states: states.length, durationMs: performance.now() - flushBeganAt })
     } catch (error) {
@@ -98,6 +109,16 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
 
   function writeStates(states: readonly SlotState[]): void {
     if (states.length > 0) inTransaction(database, () => writer.putBuckets(states))
+  }
+
+  /** The last piece's sync covers those before it. */
+  function writeUnsynced(states: readonly SlotState[]): void {
+    database.exec('PRAGMA synchronous = NORMAL')
+    try {
+      writeStates(states)
+    } finally {
+      database.exec('PRAGMA synchronous = FULL')
+    }
   }
 
   function sweep(): void {
@@ -120,8 +141,10 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
       for (const outcome of commitJobs(database, writer, queue.splice(0, JOBS_PER_COMMIT))) post(outcome)
     }
     let isComplete = true
+    const undone = drained ?? []
+    drained = undefined
     try {
-      writeStates([...(drained ?? []), ...table.drainDirty(), ...ended])
+      writeStates([...undone, ...table.drainDirty(), ...ended])
     } catch (error) {
       isComplete = false
       post({ kind: 'flush-failed', internal: errorText(error) })
