@@ -70,7 +70,7 @@ const METHOD = `Each proxy is a real process with one worker, pinned to core 0; 
 The candidates take turns within each row: ROUNDS rounds of SECONDS s each, after WARM_UP s of warm-up, and 1 s before each; the table shows medians (memory: the
 most), also of the ratios of each round. CPU is user and system time
 of the process and its children by the system's own accounting, divided by the requests of the round. \`-same\` does the gateway's work (key table, limit, request id, Via,
-Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards, http-proxy-3 and @fastify/http-proxy only forward; the configurations are in test/bench/peers. nginx cannot tell what is left in a
+Forwarded and X-Forwarded-*, identity and RateLimit fields), \`-plain\` only limits and forwards, http-proxy-3 and @fastify/http-proxy only forward, \`haproxy-tcp\` passes bytes on unread (what the kernel alone takes); the configurations are in test/bench/peers. nginx cannot tell what is left in a
 bucket, so its RateLimit fields are constants. Where core 1 was the bottleneck, requests/s is a lower bound; CPU per request is not affected.
 wrk adds to the latencies what requests would have met that a stall kept it from sending: one stall of 20 ms in a round of a second is enough to be its p99.`
 

@@ -12,6 +12,7 @@ const ALL = [
   'nginx-plain',
   'haproxy-same',
   'haproxy-plain',
+  'haproxy-tcp',
   ...LIBRARIES,
 ]
 const SAME = ['dripgate-raw', 'dripgate-node', 'nginx-same', 'haproxy-same']
