@@ -31,6 +31,7 @@ export class Deadline {
 
   /** For good: the owner is gone. */
   release(): void {
+    this.at = NEVER
     this.#owner = undefined
   }
 

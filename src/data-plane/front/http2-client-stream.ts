@@ -250,7 +250,6 @@ export class Http2ClientStream implements ClientStream, Timed {
   }
 
   #onClose(): void {
-    this.#disarm()
     this.#deadline.release()
     this.#heldFields = undefined
     const isComplete = this.#isEnded && !this.#isCut && this.#stream.rstCode === NGHTTP2_NO_ERROR

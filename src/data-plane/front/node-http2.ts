@@ -136,7 +136,6 @@ class Http2Connection implements Timed, Http2StreamOwner {
       this.#error = error
     })
     session.on('close', () => {
-      this.#state.timers.disarm(this.#deadline)
       this.#deadline.release()
       const reason =
         this.#cutOff ?? (this.#error === undefined ? undefined : this.#guard.explain(this.#error))

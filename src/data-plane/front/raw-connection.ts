@@ -152,7 +152,6 @@ export class RawConnection implements Timed, RawStreamOwner {
 
   onClose(): void {
     if (this.#phase !== 'detached') this.#phase = 'closed'
-    this.disarm()
     this.#deadline.release()
     this.#forget()
     this.#stream?.onClose()

@@ -88,10 +88,6 @@ export class RawSocket implements Timed {
     this.#timers.arm(this.#deadline, limitMs)
   }
 
-  disarm(): void {
-    this.#timers.disarm(this.#deadline)
-  }
-
   destroy(): void {
     this.#socket.destroy()
   }
@@ -146,7 +142,6 @@ export class RawSocket implements Timed {
       this.#error = error
     })
     socket.once('close', () => {
-      this.disarm()
       this.#deadline.release()
       this.user?.onClose(this, this.#error)
     })
