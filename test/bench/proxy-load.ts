@@ -33,8 +33,8 @@ const PEERS = fileURLToPath(new URL('./peers/', import.meta.url))
 const run = promisify(execFile)
 
 const WARM_UPS = 3
-/** A server that has been up for less than this is no measure of one that runs for weeks. */
-export const WARM_UP_SECONDS = 4 * WARM_UPS
+/** A server that has been up for less than the 12 s is no measure of one that runs for weeks. */
+export const WARM_UP_SECONDS = WARM_UPS * Number(process.env['WARM_UP'] ?? 4)
 
 /** Clients come and go in it: what a compiler has not seen yet, it gets to see here. */
 export async function warmUp(stage: Stage, row: Row, candidate: Candidate): Promise<void> {

@@ -102,6 +102,8 @@ export class LeanClients {
         if (!wasBusy) return
         this.pending--
         this.wrong++
+        const next = this.#waiting.shift()
+        if (next !== undefined) this.#open()?.send(this.#request, next)
       },
     })
     this.#clients.add(client)
