@@ -199,6 +199,27 @@ export function describeStreaming(name: string, proxy: ProxyUnderTest): void {
       ])
     })
 
+    // The node engine takes nothing off the socket behind a request that waits.
+    const behinds = name.startsWith('node front')
+      ? ['\r\n']
+      : ['\r\n', 'GET /next HTTP/1.1\r\nHost: a\r\n\r\n']
+
+    it.each(behinds)(
+      'aborts the upstream request when the client leaves with %j behind it',
+      async (behind) => {
+        const upstream = await bench.upstream(startStreamingUpstream(() => {}))
+        const gateway = await bench.gateway({ upstream: upstream.url })
+        for (const how of ['FIN', 'RST']) {
+          const client = bench.client(gateway)
+          client.write(`POST /waiting HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi${behind}`)
+          await eventually(() => upstream.openSockets.size === 1, 'the request upstream')
+          if (how === 'RST') client.reset()
+          else client.destroy()
+          await eventually(() => upstream.openSockets.size === 0, 'the upstream connection closed')
+        }
+      },
+    )
+
     it.each(['FIN', 'RST'])(
       'aborts the upstream request when the client leaves in the middle of its body (%s)',
       async (how) => {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { useProxy } from '../support/proxy-bench.ts'
@@ -26,6 +26,9 @@ const ACCEPT = createHash('sha1')
   .update('dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11')
   .digest('base64')
 const SWITCH = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${ACCEPT}\r\n\r\n`
+
+/** In what the kernel and the gateway hold for somebody who does not read. */
+const MORE_THAN_FITS = 32 * 1024 * 1024
 
 interface EchoServer extends Pick<Upstream, 'url' | 'port' | 'connections' | 'openSockets' | 'close'> {
   readonly requests: IncomingMessage[]
@@ -304,6 +307,55 @@ export function describeWebSockets(name: string, proxy: ProxyUnderTest): void {
       const code = await new Promise((resolve) => socket.once('close', resolve))
       expect(code).toBe(1001)
       await eventually(() => upstream.sockets.size === 0, 'the upstream side closed')
+    })
+
+    it('ends a silent tunnel also where the client does not read', async () => {
+      const upstream = await bench.upstream(
+        startRawUpstream((connection) => {
+          connection.onHead(() => connection.write(SWITCH, Buffer.alloc(MORE_THAN_FITS)))
+        }),
+      )
+      const routes = [{ upstream: 'main', timeouts: { idle: 300 } }]
+      const gateway = await bench.gateway({ upstream: upstream.url, routes })
+      const client = connect(gateway.port, '127.0.0.1')
+      client.on('error', () => {})
+      client.write(`GET / HTTP/1.1\r\n${HANDSHAKE.join('\r\n')}\r\n\r\n`)
+      await eventually(() => upstream.openSockets.size === 1, 'the tunnel')
+      await eventually(() => upstream.openSockets.size === 0, 'the upstream side closed')
+      client.destroy()
+    })
+
+    it('lets go of an upstream that does not read once the client has left', async () => {
+      let received = 0
+      const sockets: Socket[] = []
+      const upstream = await bench.upstream(
+        startRawUpstream((connection) => {
+          sockets.push(connection.socket)
+          connection.onHead(() => {
+            connection.write(SWITCH)
+            connection.socket.pause()
+          })
+        }),
+      )
+      const routes = [{ upstream: 'main', timeouts: { idle: 300 } }]
+      const gateway = await bench.gateway({ upstream: upstream.url, routes })
+      const client = bench.client(gateway)
+      client.send('GET / HTTP/1.1', ...HANDSHAKE)
+      await client.sees('101 ')
+      client.write(Buffer.alloc(MORE_THAN_FITS))
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      client.reset()
+      await eventually(() => gateway.records.length === 1, 'the end of the tunnel recorded')
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      // What the kernel holds still arrives; the rest went with the connection.
+      const [socket] = sockets
+      socket?.on('data', (chunk: Buffer) => {
+        received += chunk.length
+      })
+      socket?.resume()
+      await eventually(() => upstream.openSockets.size === 0, 'the upstream side closed')
+      expect(received).toBeGreaterThan(0)
+      expect(received).toBeLessThan(gateway.records[0]?.bytesIn ?? 0)
     })
 
     it('takes any other upgrade for an ordinary request, the last of its connection', async () => {

@@ -228,9 +228,14 @@ export class RawConnection implements Timed, RawStreamOwner {
     return upgraded
   }
 
-  /** Stops reading while there is something that nobody wants yet. */
+  /**
+   * Stops reading while there is too much that nobody wants yet. A head's worth behind a request is not: as long as
+   * nothing is read, it does not show that the client has left.
+   */
   #regulate(): void {
-    const isFull = this.#stream !== undefined && this.#at < this.#end
+    const stream = this.#stream
+    const heldMax = stream?.isRequestDone === true ? this.#state.parser.headBytesMax : 0
+    const isFull = stream !== undefined && this.#end - this.#at > heldMax
     if (isFull === this.#isPaused) return
     this.#isPaused = isFull
     if (isFull) this.socket.pause()

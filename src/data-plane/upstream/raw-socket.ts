@@ -92,13 +92,16 @@ export class RawSocket implements Timed {
     this.#socket.destroy()
   }
 
-  /** Closes once all that was written has left. */
-  destroySoon(): void {
+  /** Closes once all that was written has left, or after `limitMs`; nobody hears of it any more. */
+  endSoon(limitMs: number): void {
+    this.user = undefined
     this.#socket.destroySoon()
+    if (!this.#socket.destroyed) this.arm(limitMs)
   }
 
   onDeadline(): void {
-    this.user?.onDeadline(this)
+    if (this.user === undefined) this.destroy()
+    else this.user.onDeadline(this)
   }
 
   #connectPlain({ origin, readBuffer }: RawSocketDeps): Socket {

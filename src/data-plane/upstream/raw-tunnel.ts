@@ -1,7 +1,6 @@
-import { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import type { UpgradedSocket, UpstreamHandler } from '../../ports/transport.ts'
 import { assertLines, encodeFields } from '../http1/encode.ts'
+import { endSoon, toPartingMs } from './end-soon.ts'
 import { drop } from './raw-pool.ts'
 import type { RawSocket, RawSocketUser } from './raw-socket.ts'
 import { FrameTracker, GOING_AWAY } from './web-socket-frames.ts'
@@ -90,7 +89,7 @@ export class RawTunnel implements RawSocketUser {
   /** Nobody has said anything for too long. */
   onDeadline(): void {
     this.goAway()
-    endSoon(this.#client.socket)
+    endSoon(this.#client.socket, toPartingMs(this.#idleMs))
   }
 
   #toUpstream(chunk: Buffer): void {
@@ -104,14 +103,9 @@ export class RawTunnel implements RawSocketUser {
     if (this.#phase === 'done') return
     this.#phase = 'done'
     // What one side said last may still be on its way to the other: end, do not cut.
-    endSoon(this.#client.socket)
-    this.#upstream.user = undefined
-    this.#upstream.destroySoon()
+    const partingMs = toPartingMs(this.#idleMs)
+    endSoon(this.#client.socket, partingMs)
+    this.#upstream.endSoon(partingMs)
     this.#handler.onTunnelEnd(this.#bytesIn, this.#bytesOut)
   }
-}
-
-function endSoon(socket: Duplex): void {
-  if (socket instanceof Socket) socket.destroySoon()
-  else socket.destroy()
 }

@@ -11,6 +11,7 @@ import type {
 } from '../../ports/transport.ts'
 import { listFields } from '../message-fields.ts'
 import { equalsIgnoreCase, findField } from '../raw-headers.ts'
+import { endSoon, toPartingMs } from './end-soon.ts'
 import {
   announcesBody,
   createTimeoutFault,
@@ -238,7 +239,7 @@ class Tunnel implements TunnelStream {
     client.setTimeout(this.#request.idleMs)
     client.once('timeout', () => {
       this.goAway()
-      client.destroySoon()
+      endSoon(client, toPartingMs(this.#request.idleMs))
     })
   }
 
@@ -246,8 +247,9 @@ class Tunnel implements TunnelStream {
     if (this.#phase !== 'tunnel') return
     this.#phase = 'done'
     // What one side said last may still be on its way to the other: end, do not cut.
-    endSoon(this.#client.socket)
-    if (this.#upstream !== undefined) endSoon(this.#upstream)
+    const partingMs = toPartingMs(this.#request.idleMs)
+    endSoon(this.#client.socket, partingMs)
+    if (this.#upstream !== undefined) endSoon(this.#upstream, partingMs)
     const counts = this.#upstream instanceof Socket ? this.#upstream : undefined
     this.#handler.onTunnelEnd(counts?.bytesWritten ?? 0, counts?.bytesRead ?? 0)
   }
@@ -281,11 +283,6 @@ class Tunnel implements TunnelStream {
     this.#upgrade?.destroy()
     this.#upstream?.destroy()
   }
-}
-
-function endSoon(socket: Duplex): void {
-  if (socket instanceof Socket) socket.destroySoon()
-  else socket.destroy()
 }
 
 /** With one array for each field that occurs more than once. */
