@@ -26,10 +26,11 @@ async function soak(): Promise<boolean> {
   for (let minute = 1; minute <= minutes; minute++) {
     const result = await running.run(60, rate)
     results.push(result)
-    const { answers, wrong, p99Ms, directP99Ms, memoryKib, descriptors } = result
+    const { answers, wrong, p99Ms, directP99Ms, cpuUs, stolen, memoryKib, descriptors } = result
     const latency = `p99 ${p99Ms.toFixed(1)} ms (direct: ${directP99Ms.toFixed(1)})`
+    const cost = `${cpuUs.toFixed(1)} µs of CPU each, ${(100 * stolen).toFixed(1)} % stolen`
     const size = `${(memoryKib / 1024).toFixed(0)} MiB, ${descriptors} descriptors`
-    say(`${minute}: ${answers} answers, ${wrong} wrong, ${latency}, ${size}`)
+    say(`${minute}: ${answers} answers, ${wrong} wrong, ${latency}, ${cost}, ${size}`)
   }
   const problems = judge(results)
   const errors = await running.stop()

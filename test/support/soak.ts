@@ -1,8 +1,8 @@
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { percentile } from '../bench/figures.ts'
-import { readMemoryKib } from '../bench/processes.ts'
+import { readCpuUs, readMemoryKib } from '../bench/processes.ts'
 import { startGateway } from './gateway.ts'
 import { createDice, type Dice } from './http1-corpus.ts'
 import { LeanClients, startLeanUpstream } from './lean-load.ts'
@@ -26,6 +26,10 @@ export interface Stretch {
   readonly p99Ms: number
   /** Of requests past the gateway: the delays of the harness, which is the upstream too. */
   readonly directP99Ms: number
+  /** The gateway's own time for an answer, faults included: what it takes more of, the machine has become slower. */
+  readonly cpuUs: number
+  /** Share of the machine's time that a hypervisor gave to others. */
+  readonly stolen: number
   /** At its end. */
   readonly memoryKib: number
   readonly descriptors: number
@@ -61,11 +65,18 @@ export async function openSoak(seed: number): Promise<Soak> {
   const dice = createDice(seed)
   return {
     measurePeak: (seconds) => clients.measurePeak(seconds),
-    run: async (seconds, rate) => ({
-      ...(await runLoad({ port, clients, direct, rate, dice, seconds })),
-      memoryKib: readMemoryKib(gateway.pid, 'VmRSS'),
-      descriptors: readdirSync(`/proc/${gateway.pid}/fd`).length,
-    }),
+    run: async (seconds, rate) => {
+      const [cpuBefore, timesBefore] = [readCpuUs(gateway.pid), readTimes()]
+      const load = await runLoad({ port, clients, direct, rate, dice, seconds })
+      const times = readTimes()
+      return {
+        ...load,
+        cpuUs: (readCpuUs(gateway.pid) - cpuBefore) / load.answers,
+        stolen: (times.stolen - timesBefore.stolen) / (times.all - timesBefore.all),
+        memoryKib: readMemoryKib(gateway.pid, 'VmRSS'),
+        descriptors: readdirSync(`/proc/${gateway.pid}/fd`).length,
+      }
+    },
     stop: async () => {
       await gateway.stop()
       return gateway.stderr()
@@ -78,6 +89,13 @@ export async function openSoak(seed: number): Promise<Soak> {
       await odd.close()
     },
   }
+}
+
+/** Of all cores, in ticks. */
+function readTimes(): { readonly all: number; readonly stolen: number } {
+  const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n')
+  const ticks = line.split(/\s+/).slice(1, 9).map(Number)
+  return { all: ticks.reduce((sum, each) => sum + each, 0), stolen: ticks[7] ?? 0 }
 }
 
 /** A path says what it does. */
