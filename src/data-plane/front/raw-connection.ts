@@ -11,6 +11,8 @@ import { encodeWhole, type RawFrontState, type RawStreamOwner, toFault } from '.
 
 const NOTHING = Buffer.alloc(0)
 const LF = 0x0a
+/** What may stand behind a request that is being answered. */
+const BEHIND_BYTES_MAX = 16 * 1024
 
 /**
  * One connection of a client. What was read is lent, and what is left of it is copied and kept until
@@ -229,12 +231,12 @@ export class RawConnection implements Timed, RawStreamOwner {
   }
 
   /**
-   * Stops reading while there is too much that nobody wants yet. A head's worth behind a request is not: as long as
-   * nothing is read, it does not show that the client has left.
+   * Stops reading while there is too much that nobody wants yet. A little behind a request is not: as long as nothing
+   * is read, it does not show that the client has left.
    */
   #regulate(): void {
     const stream = this.#stream
-    const heldMax = stream?.isRequestDone === true ? this.#state.parser.headBytesMax : 0
+    const heldMax = stream?.isRequestDone === true ? BEHIND_BYTES_MAX : 0
     const isFull = stream !== undefined && this.#end - this.#at > heldMax
     if (isFull === this.#isPaused) return
     this.#isPaused = isFull

@@ -1,7 +1,8 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-const PARTING_MS_MAX = 30_000
+/** As long as a slow reader of an answer has by default. */
+const PARTING_MS_MAX = 60_000
 
 /** How long what one side of a tunnel has said last may take to leave; `idleMs` is 0 where silence has no limit. */
 export function toPartingMs(idleMs: number): number {

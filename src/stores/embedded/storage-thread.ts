@@ -23,7 +23,8 @@ const JOBS_PER_COMMIT = 1_000
  * stand still for as long as a thousand states take.
  */
 const PIECE_MIN = 128
-const PIECES_MAX = 32
+const PIECE_MAX = 10_000
+const PIECES_WANTED = 32
 const BREATH_MS = 2
 const SWEEP_INTERVAL_MS = 1_000
 const SQLITE_BUSY = 5
@@ -89,7 +90,8 @@ export function runStorageThread(port: MessagePort, options: StorageOptions): vo
 
   async function finishFlush(ended: readonly SlotState[]): Promise<void> {
     const states: SlotState[] = [...(drained ?? []), ...ended]
-    const piece = Math.max(PIECE_MIN, Math.ceil(states.length / PIECES_MAX))
+    const share = Math.ceil(states.length / PIECES_WANTED)
+    const piece = Math.min(Math.max(share, PIECE_MIN), PIECE_MAX)
     try {
       for (let start = 0; start < states.length; start += piece) {
         if (start > 0) await sleep(BREATH_MS)
